@@ -1,0 +1,1 @@
+"""Attacks that aim at the explanation of an image."""

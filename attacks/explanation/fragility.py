@@ -1,0 +1,101 @@
+"""Ghorbani, Abid & Zou 2019: "Interpretation of neural networks is fragile".
+
+Keep the prediction, change the map: push the most important pixels out of the top k, move
+the map's centre of mass, or gather the map in a region.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from attacks.control import RandomSign
+from attacks.explanation.ascent import Ascent, ascend
+from attacks.explanation.objectives import (
+    FillRegion,
+    LeaveTop,
+    MoveCenter,
+    Objective,
+    mass_center,
+    top_k_mask,
+)
+from robustlab.core.budget import Budget
+from robustlab.core.errors import InvalidInput
+from robustlab.core.types import Attack, Problem
+
+
+@dataclass(frozen=True, kw_only=True)
+class TopK(Ascent):
+    """Top-k attack: lower the share of the clean map's k largest pixels.
+
+    Steps ascend D = −Σ_{i∈T} s_i; the kept iterate has the smallest intersection of its own
+    top k with T (metric ``top_k_intersection``) among those that keep the prediction.
+    """
+
+    k: int = 1000
+
+    def objective(self, problem: Problem) -> Objective:
+        pixels = problem.maps[0].numel()
+        if not 1 <= self.k <= pixels:
+            raise InvalidInput("k", f"{self.k} is not within 1..{pixels}, the pixels of a map")
+        return LeaveTop(top_k_mask(problem.maps, self.k), self.k)
+
+    def propose(self, problem: Problem, budget: Budget) -> Tensor:
+        return ascend(problem, budget, self.objective(problem), self)
+
+    def control(self) -> Attack | None:
+        return RandomSign(tries=self.steps, like=self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MassCenter(Ascent):
+    """Mass-centre attack: move the map's centre of mass.
+
+    Steps ascend ‖C(x') − C(x)‖², whose gradient is exactly zero at x' = x: the start is
+    random by default (the authors' code escapes only because it truncates centres to whole
+    pixels).
+    """
+
+    random_start: bool = True
+
+    def objective(self, problem: Problem) -> Objective:
+        return MoveCenter(mass_center(problem.maps))
+
+    def propose(self, problem: Problem, budget: Budget) -> Tensor:
+        return ascend(problem, budget, self.objective(problem), self)
+
+    def control(self) -> Attack | None:
+        return RandomSign(tries=self.steps, like=self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetRegion(Ascent):
+    """Targeted region: gather the map's mass in ``box``.
+
+    ``box`` = (x0, y0, x1, y1) as shares of width and height; by default the upper left
+    quarter. Every pixel whose centre lies inside belongs to it.
+    """
+
+    box: tuple[float, float, float, float] = (0.0, 0.0, 0.5, 0.5)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        x0, y0, x1, y1 = self.box
+        if not (0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1):
+            raise InvalidInput("box", f"{self.box} is not within the image", "(0, 0, 0.5, 0.5)")
+
+    def objective(self, problem: Problem) -> Objective:
+        maps = problem.maps
+        x0, y0, x1, y1 = self.box
+        rows = (torch.arange(maps.shape[1], device=maps.device) + 0.5) / maps.shape[1]
+        columns = (torch.arange(maps.shape[2], device=maps.device) + 0.5) / maps.shape[2]
+        inside = ((rows > y0) & (rows < y1))[:, None] & ((columns > x0) & (columns < x1))[None]
+        if not bool(inside.any()):
+            raise InvalidInput("box", f"{self.box} holds no pixel of a {tuple(maps.shape[1:])} map")
+        return FillRegion(inside.to(maps.dtype))
+
+    def propose(self, problem: Problem, budget: Budget) -> Tensor:
+        return ascend(problem, budget, self.objective(problem), self)
+
+    def control(self) -> Attack | None:
+        return RandomSign(tries=self.steps, like=self)

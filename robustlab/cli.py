@@ -1,0 +1,327 @@
+"""The command line: parse, call the lab, print. Nothing heavy is imported before it is needed."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from robustlab.core.errors import RobustlabError
+from robustlab.records.errors import OtherExperiment, UnreadableResults
+
+if TYPE_CHECKING:
+    from robustlab.lab.plan import Plan
+    from robustlab.lab.run import Outcome
+
+app = typer.Typer(
+    name="robustlab",
+    help="Can this explanation be trusted under attack?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+Name = Annotated[str, typer.Argument(help="An experiment's name, or a YAML file.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Override a key of the spec: --set attacks.0.steps=50"),
+]
+Smoke = Annotated[bool, typer.Option("--smoke", help="Apply the file's own overrides: seconds.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")]
+Folder = Annotated[Path, typer.Argument(help="A folder that `run` has written.")]
+
+
+def main() -> None:
+    """Entry point: a user's mistake is one line on stderr and exit code 2, never a traceback."""
+    try:
+        app()
+    except (RobustlabError, UnreadableResults, OtherExperiment) as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        err.print("stopped; what is finished is stored: run the same command again to go on")
+        sys.exit(130)
+
+
+def _fail(message: str) -> NoReturn:
+    err.print(f"[bold red]error[/] {_escaped(message)}", soft_wrap=True)
+    sys.exit(2)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("[", r"\[")
+
+
+@app.command("list")
+def list_(
+    section: Annotated[
+        str | None,
+        typer.Argument(help="explainers, attacks, metrics, training, models, data or experiments"),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="A list of objects.")] = False,
+) -> None:
+    """What there is: explainers, attacks, metrics, models, data, experiments."""
+    from robustlab.lab.catalogue import SECTIONS, catalogue
+
+    entries = [e for s in ([section] if section else SECTIONS) for e in catalogue(s)]
+    if as_json:
+        print(json.dumps(entries, indent=2, default=str))  # noqa: T201
+        return
+    table = Table("section", "name", "what it is", box=None, pad_edge=False)
+    for entry in entries:
+        table.add_row(entry["section"], entry["name"], _escaped(entry["summary"]))
+    out.print(table)
+
+
+@app.command()
+def show(name: Annotated[str, typer.Argument(help="A component or an experiment.")]) -> None:
+    """Formula, options, cost and source of one component, or an experiment's file."""
+    from robustlab.lab.catalogue import describe
+
+    title, text = describe(name)
+    out.print(f"[bold]{_escaped(title)}[/]\n")
+    out.print(_escaped(text), soft_wrap=True)
+
+
+@app.command()
+def validate(
+    paths: Annotated[list[str], typer.Argument(help="Experiment names or YAML files.")],
+) -> None:
+    """Check experiment files without running them; exit 2 if one is wrong."""
+    from robustlab.lab.find import find_experiment
+    from robustlab.lab.run import prepare
+    from robustlab.lab.spec import load_spec
+
+    wrong = 0
+    for name in paths:
+        try:
+            path = find_experiment(name)
+            for smoke in (False, True):
+                prepare(load_spec(path, smoke=smoke))
+            out.print(f"{name}: valid")
+        except RobustlabError as error:
+            wrong += 1
+            err.print(f"[bold red]error[/] {_escaped(str(error))}", soft_wrap=True)
+    if wrong:
+        raise typer.Exit(2)
+
+
+@app.command()
+def plan(name: Name, smoke: Smoke = False, set_: Set = None, device: Device = "cpu") -> None:
+    """The cells of an experiment and what they will cost, without running them."""
+    from robustlab.lab.find import find_experiment
+    from robustlab.lab.run import prepare
+    from robustlab.lab.spec import load_spec
+
+    made, _ = prepare(
+        load_spec(find_experiment(name), overrides=set_ or (), smoke=smoke), device=device
+    )
+    groups: dict[tuple[str, ...], list[float]] = {}
+    for cell in made.cells:
+        against = cell.against.label if cell.against else ""
+        epsilon = f"{cell.budget.norm} {cell.budget.epsilon:.4g}"
+        groups.setdefault((cell.model_label, cell.waged.label, against, epsilon), []).append(
+            cell.cost
+        )
+    table = Table(
+        "model", "attack", "against", "budget", "cells", "gradient passes", box=None, pad_edge=False
+    )
+    for row, costs in groups.items():
+        table.add_row(*(_escaped(r) for r in row), str(len(costs)), f"{sum(costs):.0f}")
+    out.print(table)
+    total = sum(cell.cost for cell in made.cells)
+    out.print(f"{len(made.cells)} cells, about {total:.0f} gradient passes of one image")
+
+
+@app.command()
+def run(
+    name: Name,
+    folder: Annotated[
+        Path | None, typer.Option("--out", help="Where results go; default results/NAME.")
+    ] = None,
+    smoke: Smoke = False,
+    set_: Set = None,
+    device: Device = "cpu",
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; by default one per core.")
+    ] = None,
+    executor: Annotated[str, typer.Option(help="local, or ray for a cluster.")] = "local",
+) -> None:
+    """Run an experiment; a killed run goes on where it stopped. Exit 1 if a cell failed."""
+    from robustlab.lab.find import find_experiment
+    from robustlab.lab.spec import load_spec
+
+    spec = load_spec(find_experiment(name), overrides=set_ or (), smoke=smoke)
+    folder = folder or Path("results") / (f"{spec.name}-smoke" if smoke else spec.name)
+    _run(spec, folder, device, workers, executor)
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Option(help="A model's name; see `robustlab list models`.")],
+    data: Annotated[str, typer.Option(help="Data by name, or a folder of pictures.")] = "photos",
+    folder: Annotated[
+        Path | None, typer.Option("--out", help="Where results go; default results/evaluate-MODEL.")
+    ] = None,
+    set_: Set = None,
+    smoke: Smoke = False,
+    device: Device = "cpu",
+    workers: Annotated[int | None, typer.Option(min=1)] = None,
+    executor: Annotated[str, typer.Option(help="local, or ray for a cluster.")] = "local",
+) -> None:
+    """How stable are the explanations of *your* model? The `evaluation` experiment on it."""
+    from robustlab.lab.find import find_experiment
+    from robustlab.lab.spec import load_spec
+
+    source = [f"data={json.dumps({'name': data})}"]
+    if "/" in data or Path(data).is_dir():
+        source = [f"data={json.dumps({'name': 'image_folder', 'path': data})}"]
+    choices = [f"models={json.dumps([{'name': model}])}", *source, *(set_ or [])]
+    spec = load_spec(find_experiment("evaluation"), overrides=choices, smoke=smoke)
+    safe = model.replace(":", "-").replace("/", "-")
+    _run(spec, folder or Path("results") / f"evaluate-{safe}", device, workers, executor)
+
+
+@app.command()
+def report(folder: Folder) -> None:
+    """Write tables and report.html again from the records of a run."""
+    from robustlab import reporting
+
+    for write in (reporting.write_results, reporting.write_summary, reporting.write_report):
+        out.print(str(write(folder)), soft_wrap=True)
+
+
+@app.command()
+def gallery(folder: Folder) -> None:
+    """Write gallery.html again from the records of a run."""
+    from robustlab import reporting
+
+    out.print(str(reporting.write_gallery(folder)), soft_wrap=True)
+
+
+@app.command()
+def train(
+    name: Annotated[str, typer.Argument(help="small_cnn or small_resnet.")],
+    folder: Annotated[Path, typer.Option("--out", help="Where weights and card go.")] = Path(
+        "results/weights"
+    ),
+) -> None:
+    """Train one of the small networks that ship with the lab, from data that ships too."""
+    from robustlab.training.small import make
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with err.status(f"training {name}"):
+        card = make(name, folder)
+    out.print(json.dumps(card, indent=2), soft_wrap=True)
+
+
+@app.command()
+def doctor() -> None:
+    """Check the installation; exit 1 if something is wrong."""
+    from robustlab.lab.doctor import checks
+
+    results = checks()
+    for sound, what, found in results:
+        mark = "[green]ok[/] " if sound else "[bold red]bad[/]"
+        out.print(f"{mark} {_escaped(what)}: {_escaped(found)}", soft_wrap=True)
+    if not all(sound for sound, _, _ in results):
+        raise typer.Exit(1)
+
+
+def _run(spec: Any, folder: Path, device: str, workers: int | None, executor: str) -> None:
+    from robustlab.core.errors import InvalidInput, nearest
+    from robustlab.lab.run import run_experiment
+
+    if executor not in ("local", "ray"):
+        raise InvalidInput(
+            "--executor", f"unknown {executor!r}", nearest(executor, ("local", "ray"))
+        )
+    outcome = run_experiment(
+        spec,
+        folder,
+        device=device,
+        workers=workers,
+        executor=executor,  # type: ignore[arg-type]
+        watcher=_progress(),
+    )
+    _print_outcome(outcome)
+    if outcome.crashed:
+        raise typer.Exit(1)
+
+
+def _print_outcome(outcome: "Outcome") -> None:
+    from robustlab.reporting import short_table
+
+    header, *rows = short_table(outcome.folder)
+    table = Table(*header, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*(_escaped(cell) for cell in row))
+    out.print(table)
+    for path, reason in outcome.skipped:
+        err.print(f"[yellow]skipped[/] {_escaped(path)}: {_escaped(reason)}", soft_wrap=True)
+    for what, reason in outcome.crashed:
+        err.print(f"[bold red]failed[/] {_escaped(what)}: {_escaped(reason)}", soft_wrap=True)
+    for name in ("results.csv", "summary.csv", "report.html", "gallery.html"):
+        out.print(str(outcome.folder / name), soft_wrap=True)
+
+
+def _progress() -> Any:
+    """A progress bar in gradient passes, with the time left."""
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    from robustlab.lab.plan import Cell
+    from robustlab.lab.run import Watcher
+    from robustlab.records import RunRecord
+
+    class Bar(Watcher):
+        def __init__(self) -> None:
+            self.progress = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.percentage:3.0f} %"),
+                TextColumn("elapsed"),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                console=err,
+            )
+            self.task = self.progress.add_task("", total=None)
+            self.count = 0
+
+        def start(self, plan: "Plan", todo: Sequence[Cell], problems: Sequence[str]) -> None:
+            for problem in problems:
+                err.print(f"[yellow]computing again[/] {_escaped(problem)}", soft_wrap=True)
+            stored = len(plan.cells) - len(todo)
+            if stored:
+                err.print(f"{stored} of {len(plan.cells)} cells are there already")
+            self.count, self.total = 0, len(todo)
+            self.progress.update(
+                self.task, total=sum(c.cost for c in todo) or 1, description=plan.spec.name
+            )
+            self.progress.start()
+
+        def done(self, cell: Cell, record: RunRecord) -> None:
+            self.count += 1
+            self.progress.update(
+                self.task, advance=cell.cost, description=f"cell {self.count} of {self.total}"
+            )
+
+        def finish(self) -> None:
+            self.progress.stop()
+
+    return Bar()
+
+
+if __name__ == "__main__":
+    main()

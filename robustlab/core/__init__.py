@@ -1,0 +1,1 @@
+"""What every room shares: types, budgets, the judge, randomness and the two engines."""

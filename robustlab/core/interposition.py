@@ -1,0 +1,269 @@
+"""The first engine: changing how a model computes without touching the model.
+
+Guided backprop, deconvnet, RectGrad, every LRP rule and the softplus surrogate need another
+forward or backward rule for some operations. An `Interposition` is a
+`torch.overrides.TorchFunctionMode` that is active only while the model's forward runs. It
+sees every call of torch's API, whether a module or a function made it, recognises those of
+the table below, and hands them to a handler. No hook, no edited module, nothing to restore.
+
+A handler that only wants another *backward* returns ``route(phase, output, pullback, ...)``.
+During the explaining backward pass (``with phase:``) gradients follow the pullback; in any
+later backward pass they follow the true operation. That is what makes a manipulated backward
+pass differentiable: an attack on an LRP map needs ∂R/∂x, in which the activations depend on
+x by the *true* derivative, not by the relevance rule.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode, handle_torch_function, has_torch_function_unary
+
+
+@dataclass(frozen=True)
+class Call:
+    """One recognised operation: its name, its arguments by name, and how to run it."""
+
+    op: str
+    arguments: Mapping[str, Any]
+    run: Callable[[Tensor], Tensor]  # the true operation on another first input
+
+    @property
+    def input(self) -> Tensor:
+        return self.arguments["input"]
+
+    def native(self) -> Tensor:
+        """What the model would have computed."""
+        return self.run(self.input)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return self.arguments.get(name, default)
+
+
+Handler = Callable[[Call], Tensor]
+
+
+def smooth_activation(input: Tensor, beta: float, ceiling: float | None = None) -> Tensor:
+    """Softplus stand-in for ReLU (``ceiling=None``) or for ReLU clipped at ``ceiling``.
+
+    softplus_β(x) = log(1 + e^{βx}) / β, within ln2/β of ReLU everywhere; the clipped form is
+    softplus_β(x) − softplus_β(x − ceiling). It is one overridable operation, so that an
+    explainer's backward rule sees the whole activation and not its parts.
+    """
+    if has_torch_function_unary(input):
+        return handle_torch_function(smooth_activation, (input,), input, beta, ceiling)
+    smooth = F.softplus(input, beta=beta)
+    return smooth if ceiling is None else smooth - F.softplus(input - ceiling, beta=beta)
+
+
+_UNARY = ("input", "inplace")
+_CONV = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+_BATCH_NORM = (
+    "input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps",
+)  # fmt: skip
+_TORCH_BATCH_NORM = (
+    "input", "weight", "bias", "running_mean", "running_var", "training", "momentum", "eps",
+    "cudnn_enabled",
+)  # fmt: skip
+_BINARY = ("input", "other", "alpha")
+
+# Every spelling of an operation that torch sees, with the names of its arguments in order.
+OPERATIONS: Final[dict[Callable[..., Any], tuple[str, tuple[str, ...]]]] = {
+    **dict.fromkeys((F.relu, torch.relu, torch.Tensor.relu), ("relu", _UNARY)),
+    **dict.fromkeys((F.relu6,), ("relu6", _UNARY)),
+    smooth_activation: ("smooth_activation", ("input", "beta", "ceiling")),
+    F.hardtanh: ("hardtanh", ("input", "min_val", "max_val", "inplace")),
+    **dict.fromkeys(
+        (torch.clamp, torch.Tensor.clamp, torch.clip, torch.Tensor.clip),
+        ("clamp", ("input", "min", "max")),
+    ),
+    **dict.fromkeys((torch.clamp_min, torch.Tensor.clamp_min), ("clamp", ("input", "min"))),
+    **dict.fromkeys(
+        (
+            F.leaky_relu, F.elu, F.gelu, F.silu, F.mish, F.softplus, F.hardswish, F.hardsigmoid,
+            F.selu, F.celu, F.tanh, torch.tanh, torch.Tensor.tanh, torch.sigmoid,
+            torch.Tensor.sigmoid, F.sigmoid,
+        ),
+        ("activation", ("input",)),
+    ),
+    **dict.fromkeys(
+        (F.conv1d, F.conv2d, F.conv3d, torch.conv1d, torch.conv2d, torch.conv3d), ("conv", _CONV)
+    ),
+    F.linear: ("linear", ("input", "weight", "bias")),
+    F.batch_norm: ("batch_norm", _BATCH_NORM),
+    torch.batch_norm: ("batch_norm", _TORCH_BATCH_NORM),
+    **dict.fromkeys((torch.add, torch.Tensor.add, torch.Tensor.__radd__), ("add", _BINARY)),
+    **dict.fromkeys((torch.sub, torch.Tensor.sub), ("sub", _BINARY)),
+    torch.Tensor.__rsub__: ("rsub", _BINARY),
+    **dict.fromkeys((torch.mul, torch.Tensor.mul, torch.Tensor.__rmul__), ("mul", _BINARY)),
+    **dict.fromkeys((torch.div, torch.Tensor.div), ("div", _BINARY)),
+    **dict.fromkeys(
+        (
+            F.avg_pool1d, F.avg_pool2d, F.avg_pool3d, F.adaptive_avg_pool1d,
+            F.adaptive_avg_pool2d, F.adaptive_avg_pool3d, torch.adaptive_avg_pool1d,
+            torch.mean, torch.Tensor.mean,
+        ),
+        ("avg_pool", ("input", "size")),
+    ),
+    F.pad: ("pad", ("input", "pad", "mode", "value")),
+}  # fmt: skip
+
+
+class Interposition(TorchFunctionMode):
+    """While active, sends recognised operations to ``handlers`` (operation name → handler).
+
+    Operations without a handler run as they are. In-place operations are run out of place
+    and the changed tensor is replaced by the result in every later call: the same meaning
+    for the model, while values that a backward rule has kept stay intact.
+    """
+
+    def __init__(self, handlers: Mapping[str, Handler]) -> None:
+        super().__init__()
+        self.handlers = handlers
+        self._changed: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        if self._changed:
+            args = tuple(self._current(a) for a in args)
+            kwargs = {k: self._current(v) for k, v in kwargs.items()}
+        out_of_place = _OUT_OF_PLACE.get(func)
+        changed = args[0] if out_of_place is not None else None
+        func = out_of_place or func
+        if func not in OPERATIONS:
+            output = func(*args, **kwargs)
+        else:
+            op, names = OPERATIONS[func]
+            arguments = {**dict(zip(names, args, strict=False)), **kwargs}
+            kwargs.pop("inplace", None)
+            if arguments.pop("inplace", False):
+                changed = arguments["input"]
+                args = args[: names.index("inplace")]
+            output = self._handled(op, arguments, func, args, kwargs)
+        if changed is not None and isinstance(output, Tensor):
+            self._changed[id(changed)] = (changed, output)  # the first keeps its id alive
+        return output
+
+    def _handled(
+        self,
+        op: str,
+        arguments: dict[str, Any],
+        func: Callable[..., Any],
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+    ) -> Any:
+        op = _clipped_relu(op, arguments)
+        handler = self.handlers.get(op)
+        if handler is None or not isinstance(arguments.get("input"), Tensor):
+            return func(*args, **kwargs)
+
+        def run(value: Tensor) -> Any:
+            if args:
+                return func(value, *args[1:], **kwargs)
+            return func(**{**kwargs, "input": value})
+
+        return handler(Call(op, arguments, run))
+
+    def _current(self, value: Any) -> Any:
+        if isinstance(value, Tensor):
+            while id(value) in self._changed:
+                value = self._changed[id(value)][1]
+        elif isinstance(value, list | tuple) and any(isinstance(v, Tensor) for v in value):
+            return type(value)(self._current(v) for v in value)
+        return value
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._changed.clear()
+        super().__exit__(kind, error, trace)
+
+
+def _clipped_relu(op: str, arguments: Mapping[str, Any]) -> str:
+    """ReLU and ReLU6 are also spelt as hardtanh and clamp; other bounds are just that."""
+    if op not in ("hardtanh", "clamp"):
+        return op
+    low, high = ("min_val", "max_val") if op == "hardtanh" else ("min", "max")
+    bounds = arguments.get(low), arguments.get(high)
+    if any(isinstance(b, Tensor) for b in bounds):
+        return op
+    return "relu" if bounds == (0, None) else "relu6" if bounds == (0, 6) else op
+
+
+def _in_place_table() -> dict[Callable[..., Any], Callable[..., Any]]:
+    """``relu_`` → ``relu``, ``__iadd__`` → ``add`` and so on, for all that have a twin."""
+    table: dict[Callable[..., Any], Callable[..., Any]] = {}
+    for name in dir(torch.Tensor):
+        if name.endswith("_") and not name.endswith("__"):
+            twin = getattr(torch.Tensor, name[:-1], None)
+            if twin is not None and name not in ("requires_grad_", "detach_"):
+                table[getattr(torch.Tensor, name)] = twin
+    for name in ("add", "sub", "mul"):
+        table[getattr(torch.Tensor, f"__i{name}__")] = getattr(torch.Tensor, name)
+    table[torch.Tensor.__itruediv__] = torch.Tensor.div
+    for name in ("relu_", "clamp_", "sigmoid_", "tanh_", "selu_", "celu_"):
+        if hasattr(torch, name):
+            table[getattr(torch, name)] = getattr(torch, name[:-1])
+    table[F.relu_] = torch.relu
+    return table
+
+
+_OUT_OF_PLACE: Final = _in_place_table()
+
+
+class Phase:
+    """Says whether the explaining backward pass is under way (``with phase: ...``)."""
+
+    def __init__(self) -> None:
+        self.active = False
+
+    def __enter__(self) -> "Phase":
+        self.active = True
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.active = False
+
+
+# gradient at the output → gradients at (native output, *inputs); None blocks a path
+Pullback = Callable[[Tensor], tuple[Tensor | None, ...]]
+
+
+class _Route(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, phase: Phase, pullback: Pullback, output: Tensor, *inputs: Tensor
+    ) -> Tensor:
+        ctx.phase, ctx.pullback, ctx.arity = phase, pullback, len(inputs)
+        ctx.set_materialize_grads(False)
+        return output.view_as(output)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor | None) -> tuple[Tensor | None, ...]:
+        if gradient is None:
+            return (None,) * (3 + ctx.arity)
+        if not ctx.phase.active:
+            return (None, None, gradient, *(None,) * ctx.arity)
+        return (None, None, *ctx.pullback(gradient))
+
+
+def route(phase: Phase, output: Tensor, pullback: Pullback, *inputs: Tensor) -> Tensor:
+    """``output`` again, with two backward paths: the pullback while ``phase``, else the true one.
+
+    ``pullback(g)`` returns a gradient for the native ``output`` (which then flows on through
+    the true operation) and one for each of ``inputs`` (which bypass it); None blocks.
+    """
+    return _Route.apply(phase, pullback, output, *inputs)

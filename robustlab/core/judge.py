@@ -1,0 +1,212 @@
+"""The judge: the only place that says what an attack has achieved.
+
+An attack proposes images. The judge projects them into the budget, re-predicts and
+re-explains them on the *true* model, and keeps "prediction changed" apart from "explanation
+drifted". It trusts nothing that the attack says about itself.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from robustlab.core.batch import Batch, check_images
+from robustlab.core.budget import Budget
+from robustlab.core.errors import InvalidInput, NotDifferentiable
+from robustlab.core.maps import to_maps
+from robustlab.core.streaming import logits_of
+from robustlab.core.types import Attack, Explainer, Problem, Resolvable
+from robustlab.core.wrapping import Counted
+
+# Whose class is explained: the clean prediction, the label, the prediction at hand, or a fixed one.
+Target = Literal["prediction", "label", "current"] | int
+# infeasible: the proposal is the clean image, so nothing within reach kept the prediction and
+# moved the map. diverged: not finite, replaced by the clean image. budget_violated: left the
+# ball or box by more than rounding; it was projected back before anything was measured.
+Outcome = Literal["ok", "infeasible", "diverged", "budget_violated"]
+
+RADIUS_TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """Proposed images after projection, with what the true model says of them. All ``[B]``."""
+
+    images: Tensor
+    radius: Tensor
+    predictions: Tensor
+    confidences: Tensor
+    prediction_kept: Tensor
+    outcomes: tuple[Outcome, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Judged(Trial):
+    """A trial with its maps before and after, and what the attack cost per batch."""
+
+    clean_maps: Tensor
+    maps: Tensor
+    forwards: int
+    backwards: int
+
+
+def pose(
+    model: nn.Module,
+    explainer: Explainer,
+    batch: Batch,
+    *,
+    target: Target = "prediction",
+    seed: int = 0,
+    target_maps: Tensor | None = None,
+) -> Problem:
+    """State the problem: explain the clean batch on the true model.
+
+    Raises:
+        InvalidInput: images outside [0,1] or not finite, a label or target class that the
+            model does not have, a model in training mode, target maps of another shape.
+    """
+    check_images(batch.images)
+    check_eval_mode(model)
+    if isinstance(explainer, Resolvable):
+        explainer = explainer.resolved(model, batch.images)
+    logits = logits_of(model, batch.images)
+    check_labels(batch.labels, logits.shape[1])
+    predictions = logits.argmax(1)
+    targets = choose_targets(target, batch.labels, predictions, logits.shape[1])
+    maps = explain_maps(model, explainer, batch.images, targets, batch.ids)
+    if target_maps is not None and target_maps.shape != maps.shape:
+        raise InvalidInput(
+            "target_maps", f"expected shape {tuple(maps.shape)}, got {tuple(target_maps.shape)}"
+        )
+    return Problem(
+        model=model,
+        explainer=explainer,
+        images=batch.images,
+        targets=targets,
+        labels=batch.labels,
+        predictions=predictions,
+        maps=maps,
+        ids=batch.ids,
+        seed=seed,
+        target_maps=target_maps,
+    )
+
+
+def propose(attack: Attack, problem: Problem, budget: Budget) -> tuple[Tensor, int, int]:
+    """Let the attack propose; returns its images and the passes it took, in images."""
+    if attack.needs_explainer and attack.gradient_path(problem.explainer) == "impossible":
+        name = type(problem.explainer).__name__
+        raise NotDifferentiable(f"{type(attack).__name__} needs gradients and {name} has none")
+    counted = Counted(problem.model)
+    proposal = attack.propose(replace(problem, model=counted), budget)
+    return proposal.detach(), counted.forwards, counted.backwards
+
+
+def verify(problem: Problem, budget: Budget, proposal: Tensor, *, idle: bool = False) -> Trial:
+    """Project, measure and re-predict. ``idle`` attacks are meant to return the clean image."""
+    images = problem.images
+    if proposal.shape != images.shape:
+        raise InvalidInput(
+            "proposal", f"expected shape {tuple(images.shape)}, got {tuple(proposal.shape)}"
+        )
+    finite = torch.isfinite(proposal).flatten(1).all(1)
+    proposal = torch.where(finite.view(-1, 1, 1, 1), proposal, images)
+    slack = RADIUS_TOLERANCE + 1e-4 * budget.epsilon
+    strayed = budget.radius(proposal, images) > budget.epsilon + slack
+    low, high = proposal.flatten(1).amin(1), proposal.flatten(1).amax(1)
+    strayed |= (low < budget.lower - slack) | (high > budget.upper + slack)
+    projected = budget.project(proposal, images)
+    radius = budget.radius(projected, images)
+    probabilities = torch.softmax(logits_of(problem.model, projected), 1)
+    confidences, predictions = probabilities.max(1)
+    unmoved = (radius == 0) & (budget.epsilon > 0)
+    outcomes: list[Outcome] = []
+    for i in range(len(images)):
+        if not bool(finite[i]):
+            outcomes.append("diverged")
+        elif bool(strayed[i]):
+            outcomes.append("budget_violated")
+        else:
+            outcomes.append("infeasible" if bool(unmoved[i]) and not idle else "ok")
+    return Trial(
+        images=projected,
+        radius=radius,
+        predictions=predictions,
+        confidences=confidences,
+        prediction_kept=predictions == problem.predictions,
+        outcomes=tuple(outcomes),
+    )
+
+
+def reexplain(problem: Problem, trial: Trial, target: Target = "prediction") -> Tensor:
+    """Maps ``[B,H,W]`` of the attacked images on the true model.
+
+    The class stays the one explained before, except for ``target="current"``.
+    """
+    targets = trial.predictions if target == "current" else problem.targets
+    return explain_maps(problem.model, problem.explainer, trial.images, targets, problem.ids)
+
+
+def judge(
+    attack: Attack, problem: Problem, budget: Budget, *, target: Target = "prediction"
+) -> Judged:
+    """Propose, verify and re-explain in one go."""
+    proposal, forwards, backwards = propose(attack, problem, budget)
+    trial = verify(problem, budget, proposal)
+    return Judged(
+        **vars(trial),
+        clean_maps=problem.maps,
+        maps=reexplain(problem, trial, target),
+        forwards=forwards,
+        backwards=backwards,
+    )
+
+
+def explain_maps(
+    model: nn.Module,
+    explainer: Explainer,
+    images: Tensor,
+    targets: Tensor,
+    ids: Sequence[str] | None,
+) -> Tensor:
+    """The explainer's map ``[B,H,W]``: raw attribution, then its own post-processing."""
+    raw = explainer.explain(model, images, targets, ids=ids)
+    height, width = images.shape[-2:]
+    return to_maps(raw, explainer.post, (height, width)).detach()
+
+
+def choose_targets(target: Target, labels: Tensor, predictions: Tensor, classes: int) -> Tensor:
+    """The explained class of each clean image."""
+    if target == "label":
+        if bool((labels < 0).any()):
+            raise InvalidInput("target", "'label' was asked for but some images have none",
+                               "use target: prediction")  # fmt: skip
+        return labels
+    if target in ("prediction", "current"):
+        return predictions
+    if isinstance(target, bool) or not isinstance(target, int) or not 0 <= target < classes:
+        raise InvalidInput(
+            "target", f"{target!r} is not known", f"prediction, label, current or 0..{classes - 1}"
+        )
+    return torch.full_like(predictions, target)
+
+
+def check_labels(labels: Tensor, classes: int) -> None:
+    """Refuse labels that the model has no class for."""
+    worst = int(labels.max())
+    if worst >= classes:
+        raise InvalidInput(
+            "labels", f"label {worst} is out of range", f"the model has classes 0..{classes - 1}"
+        )
+
+
+def check_eval_mode(model: nn.Module) -> None:
+    """Refuse a model whose answer depends on the batch or on chance."""
+    for name, module in model.named_modules():
+        batch_dependent = isinstance(module, nn.modules.batchnorm._BatchNorm | nn.Dropout)
+        if module.training and batch_dependent:
+            raise InvalidInput(
+                "model", f"module {name!r} is in training mode", "call model.eval() first"
+            )

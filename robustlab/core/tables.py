@@ -1,0 +1,69 @@
+"""From a name and a few options to a frozen dataclass: how every room's ``build`` works."""
+
+import dataclasses
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, TypeVar, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from robustlab.core.errors import InvalidInput, nearest
+
+T = TypeVar("T")
+
+
+def build(table: Mapping[str, type[T]], kind: str, name: str, options: Mapping[str, Any]) -> T:
+    """Look ``name`` up in ``table`` and construct it from ``options``.
+
+    The dataclass itself is the schema: unknown options are refused with the nearest
+    spelling, each value is checked against (and coerced to) the field's type.
+
+    Raises:
+        InvalidInput: unknown name or option, or a value of the wrong type or range.
+    """
+    if name not in table:
+        raise InvalidInput(kind, f"unknown name {name!r}", nearest(str(name), table))
+    cls = table[name]
+    hints = _hints(cls)  # type: ignore[arg-type]
+    values = {}
+    for key, value in options.items():
+        if key not in hints:
+            remedy = nearest(str(key), hints) if hints else "it takes no options"
+            raise InvalidInput(f"{name}.{key}", f"{kind} {name!r} has no such option", remedy)
+        values[key] = _checked(f"{name}.{key}", hints[key], value)
+    missing = [
+        f.name
+        for f in dataclasses.fields(cls)  # type: ignore[arg-type]
+        if f.init
+        and f.name not in values
+        and f.default is dataclasses.MISSING
+        and f.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        raise InvalidInput(f"{name}.{missing[0]}", f"{kind} {name!r} needs this option")
+    try:
+        return cls(**values)
+    except InvalidInput as error:
+        raise error.within(name) from None
+
+
+def options_of(item: object) -> dict[str, Any]:
+    """The options that rebuild ``item``: its dataclass fields, plain values only."""
+    if not dataclasses.is_dataclass(item) or isinstance(item, type):
+        raise TypeError(f"{item!r} is not a dataclass instance")
+    return dataclasses.asdict(item)
+
+
+@cache
+def _hints(cls: type) -> dict[str, Any]:
+    names = {f.name for f in dataclasses.fields(cls) if f.init}
+    return {k: v for k, v in get_type_hints(cls).items() if k in names}
+
+
+def _checked(field: str, hint: Any, value: Any) -> Any:
+    if isinstance(value, bool) and hint in (int, float):  # True would silently become 1
+        raise InvalidInput(field, f"expected a number, got {value!r}")
+    try:
+        return TypeAdapter(hint).validate_python(value)
+    except ValidationError as error:
+        raise InvalidInput(field, f"{error.errors()[0]['msg']}, got {value!r}") from None

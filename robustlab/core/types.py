@@ -1,0 +1,167 @@
+"""The nouns of the lab as protocols: what an explainer, an attack and a metric must be.
+
+Shapes: images ``[B,C,H,W]`` in [0,1]; targets and labels ``[B]`` int64; raw attribution
+``[B,C,H,W]`` or ``[B,1,h,w]``; map ``[B,H,W]``; anything per image ``[B]``.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+from robustlab.core.budget import Budget
+from robustlab.core.maps import Post
+
+Differentiable = Literal["exact", "surrogate", "none"]
+
+
+@dataclass(frozen=True)
+class Passes:
+    """Cost per explained image, in whole-model passes of one image."""
+
+    forward: float
+    backward: float
+
+    @property
+    def gradient(self) -> float:
+        """In units of one gradient pass (a forward and a backward, taken as equal)."""
+        return (self.forward + self.backward) / 2
+
+
+class Explainer(Protocol):
+    """A frozen dataclass of hyper-parameters; holds no model.
+
+    ``differentiable`` is a promise about ``create_graph=True`` that the contract tests
+    check by double backward: *exact*, through a *surrogate*, or *none*.
+    """
+
+    differentiable: ClassVar[Differentiable]
+
+    @property
+    def post(self) -> Post:
+        """How the raw attribution becomes a map; recorded with every number."""
+        ...
+
+    def explain(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        targets: Tensor,
+        *,
+        ids: Sequence[str] | None = None,
+        create_graph: bool = False,
+    ) -> Tensor:
+        """Raw attribution of ``score(model(images), targets)``.
+
+        ``ids`` name the images for per-image randomness; without them every image draws
+        the same stream, so that a result never depends on the batch it was computed in.
+        """
+        ...
+
+    def cost(self) -> Passes:
+        """Passes per image for one call without ``create_graph``."""
+        ...
+
+
+@runtime_checkable
+class HessianVector(Protocol):
+    """Explainers whose Jacobian is made of input Hessians, hence known through products.
+
+    ``transpose_product`` returns ``J(x)ᵀ v`` for ``J = ∂raw/∂images`` by central
+    differences of plain gradients with probes of length ``step`` (largest pixel change).
+    """
+
+    def transpose_product(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        targets: Tensor,
+        cotangent: Tensor,
+        *,
+        step: float,
+        ids: Sequence[str] | None = None,
+    ) -> Tensor: ...
+
+
+@runtime_checkable
+class Resolvable(Protocol):
+    """Explainers with an automatic choice (Grad-CAM's layer) that is settled once per model."""
+
+    def resolved(self, model: nn.Module, images: Tensor) -> "Explainer": ...
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """What an attack is given: a model, an explainer and clean facts about a few images.
+
+    Attributes:
+        targets: the explained class of each image.
+        labels: true class, -1 where unknown. predictions: the model's clean prediction.
+        maps: clean maps on the true model.
+        target_maps: maps to imitate, for targeted attacks; None unless given.
+        seed: with the image's id and a purpose, the only source of randomness.
+    """
+
+    model: nn.Module
+    explainer: Explainer
+    images: Tensor
+    targets: Tensor
+    labels: Tensor
+    predictions: Tensor
+    maps: Tensor
+    ids: tuple[str, ...]
+    seed: int = 0
+    target_maps: Tensor | None = None
+
+
+class Attack(Protocol):
+    """A frozen dataclass; proposes images and never grades itself."""
+
+    @property
+    def needs_explainer(self) -> bool:
+        """Does the proposal depend on the explainer? If not, one serves all that are measured."""
+        ...
+
+    def propose(self, problem: Problem, budget: Budget) -> Tensor: ...
+
+    def gradient_path(self, explainer: Explainer) -> str:
+        """Where its gradients come from: recorded with the result ("" if it has none)."""
+        ...
+
+    def control(self) -> "Attack | None":
+        """The random-sign attack of equal tries and selection, or None for a control."""
+        ...
+
+
+class Metric(Protocol):
+    """Pure, per image. Averages and intervals belong to reporting."""
+
+    name: ClassVar[str]
+    higher_is_more_stable: ClassVar[bool]
+    bounds: ClassVar[tuple[float, float]]
+
+    def __call__(self, clean: Tensor, perturbed: Tensor) -> Tensor:
+        """``[B,H,W]`` twice in, ``[B]`` out."""
+        ...
+
+    def chance(self, pixels: int) -> float | None:
+        """Expected value for two independent random maps; None where no closed form exists."""
+        ...
+
+
+@runtime_checkable
+class RegionMetric(Protocol):
+    """A metric of one map and a region (where the object is), instead of two maps."""
+
+    name: ClassVar[str]
+    higher_is_more_stable: ClassVar[bool]
+    bounds: ClassVar[tuple[float, float]]
+
+    def measure(self, maps: Tensor, regions: Tensor) -> Tensor:
+        """``[B,H,W]`` maps and boolean regions in, ``[B]`` out."""
+        ...
+
+    def chance_in(self, regions: Tensor) -> Tensor:
+        """Expected value ``[B]`` for a map that knows nothing of the region."""
+        ...

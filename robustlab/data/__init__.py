@@ -1,0 +1,47 @@
+"""Images with ids and labels, by name; pixels in [0, 1].
+
+``load(name, **options)`` gives a :class:`Dataset`; ``from_tensors`` wraps a user's own.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from robustlab.core.batch import make_batch as from_tensors
+from robustlab.core.errors import InvalidInput
+from robustlab.core.tables import build
+from robustlab.data.dataset import Box, Dataset, Source
+from robustlab.data.image_folder import ImageFolder
+from robustlab.data.mnist_5k import Mnist5k
+from robustlab.data.photos import Photos
+from robustlab.data.torchvision_sets import Cifar10, Cifar100, FashionMnist, Mnist, Svhn
+
+__all__ = ["DATASETS", "Box", "Dataset", "from_tensors", "load"]
+
+DATASETS: Final[Mapping[str, type[Source]]] = {
+    "photos": Photos,
+    "mnist_5k": Mnist5k,
+    "image_folder": ImageFolder,
+    "mnist": Mnist,
+    "fashion_mnist": FashionMnist,
+    "cifar10": Cifar10,
+    "cifar100": Cifar100,
+    "svhn": Svhn,
+}
+
+
+def load(name: str, **options: Any) -> Dataset:
+    """Load the data set ``name``; its options are the fields of ``DATASETS[name]``.
+
+    Nothing is downloaded unless an option asks for it, and images are decoded only when a
+    batch is taken.
+
+    Raises:
+        InvalidInput: unknown name or option (with the nearest spelling), a value of the
+            wrong type or range, or files that are missing or broken.
+        MissingDependency: the package that ships the data is not installed.
+    """
+    source = build(DATASETS, "data", name, options)
+    try:
+        return source.load()
+    except InvalidInput as error:
+        raise error.within(name) from error.__cause__

@@ -1,0 +1,170 @@
+"""Class activation maps: where in a convolutional layer the score comes from."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from robustlab.core.errors import InvalidInput, nearest
+from robustlab.core.maps import Post
+from robustlab.core.score import Score, score_of
+from robustlab.core.streaming import each_micro_batch, fast_layout
+from robustlab.core.types import Differentiable, Passes
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradCAM:
+    """Grad-CAM: a = max(0, Σ_k w_k A_k), w_k = mean over positions of ∂s/∂A_k.
+
+    A ``[B,K,h,w]`` is the output of module ``layer``; without a name, the last module whose
+    output still has a spatial extent (found once by running one image). Raw shape
+    ``[B,1,h,w]``, not normalised; the map is upsampled bilinearly to the image. ``relu=False``
+    keeps the negative part. Weights stay in the graph, so both factors are differentiated.
+    Cost: 1 forward pass and the backward pass of the head above the layer (counted as one).
+    Source: Selvaraju et al. 2017.
+
+    Raises:
+        InvalidInput: no such layer, one without spatial extent, or no convolution at all.
+    """
+
+    differentiable: ClassVar[Differentiable] = "exact"
+    layer: str | None = None
+    relu: bool = True
+    score: Score = "logit"
+    post: Post = "signed"
+
+    def explain(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        targets: Tensor,
+        *,
+        ids: Sequence[str] | None = None,
+        create_graph: bool = False,
+    ) -> Tensor:
+        name = self.layer or spatial_layer(model, images)
+
+        def run(part: Tensor, labels: Tensor, _: slice) -> Tensor:
+            activation, gradient = layer_gradient(
+                model, name, part, labels, self.score, create_graph
+            )
+            cam = (gradient.mean((2, 3), keepdim=True) * activation).sum(1, keepdim=True)
+            return cam.clamp(min=0) if self.relu else cam
+
+        return each_micro_batch(images, targets, run)
+
+    def resolved(self, model: nn.Module, images: Tensor) -> "GradCAM":
+        """The same explainer with its layer named."""
+        return self if self.layer else replace(self, layer=spatial_layer(model, images))
+
+    def cost(self) -> Passes:
+        return Passes(1, 1)
+
+
+def layer_gradient(
+    model: nn.Module,
+    name: str,
+    images: Tensor,
+    targets: Tensor,
+    score: Score,
+    create_graph: bool,
+) -> tuple[Tensor, Tensor]:
+    """(A, ∂s/∂A) for the output A of module ``name``, both ``[B,K,h,w]``."""
+    module = find_module(model, name)
+    kept: list[Tensor] = []
+
+    def keep(_: nn.Module, __: Any, output: Any) -> Any:
+        if (
+            not isinstance(output, Tensor)
+            or output.ndim != 4
+            or output.shape[-1] * output.shape[-2] == 1
+        ):
+            got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+            raise InvalidInput("layer", f"{name!r} has no spatial extent: its output is {got}")
+        if not output.requires_grad:
+            output = output.detach().requires_grad_()
+        kept.append(output)
+        return output.clone()  # what follows may change it in place
+
+    with torch.enable_grad():
+        if not create_graph:
+            images = images.detach()
+        handle = module.register_forward_hook(keep)
+        try:
+            logits = model(fast_layout(images))
+        finally:
+            handle.remove()
+        if not kept:
+            raise InvalidInput("layer", f"{name!r} did not run in this model's forward pass")
+        scores = score_of(logits, targets, score)
+        (gradient,) = torch.autograd.grad(
+            scores.sum(), kept[-1], create_graph=create_graph, allow_unused=True
+        )
+    if gradient is None:
+        raise InvalidInput("layer", f"the score does not depend on the output of {name!r}")
+    activation = kept[-1]
+    return (activation, gradient) if create_graph else (activation.detach(), gradient)
+
+
+def find_module(model: nn.Module, name: str) -> nn.Module:
+    """The submodule of that name, or a refusal that lists the nearest."""
+    modules = dict(model.named_modules())
+    if name not in modules or name == "":
+        raise InvalidInput(
+            "layer", f"the model has no module {name!r}", nearest(name, _short(modules))
+        )
+    return modules[name]
+
+
+def spatial_layer(model: nn.Module, images: Tensor) -> str:
+    """Name of the last module with a 4-D output of more than one position.
+
+    Pooling, dropout and identity do not count; of several modules that return the same
+    tensor (a block and its last activation) the outermost is named, as people do: "layer4".
+    """
+    outputs: list[tuple[str, Tensor]] = []
+    if not any(isinstance(m, nn.Conv1d | nn.Conv2d | nn.Conv3d) for _, m in model.named_modules()):
+        raise InvalidInput("model", "Grad-CAM needs a convolutional layer and it has none")
+    with torch.no_grad(), _recording(model, outputs):
+        model(fast_layout(images[:1].detach()))
+    if not outputs:
+        raise InvalidInput("model", "no module's output has a spatial extent", "name a layer")
+    last = outputs[-1][1]
+    same = [name for name, tensor in outputs if tensor is last]
+    return min(same, key=lambda name: name.count("."))
+
+
+_TRANSPARENT = (
+    nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Dropout,
+    nn.Dropout2d, nn.Identity, nn.ZeroPad2d,
+)  # fmt: skip
+
+
+@contextmanager
+def _recording(model: nn.Module, outputs: list[tuple[str, Tensor]]) -> Iterator[None]:
+    handles = []
+
+    def hook(name: str, module: nn.Module) -> None:
+        def record(_: nn.Module, __: Any, output: Any) -> None:
+            if isinstance(output, Tensor) and output.ndim == 4 and output[0, 0].numel() > 1:
+                outputs.append((name, output))
+
+        handles.append(module.register_forward_hook(record))
+
+    try:
+        for name, module in model.named_modules():
+            if name and not isinstance(module, _TRANSPARENT):
+                hook(name, module)
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _short(modules: dict[str, nn.Module]) -> list[str]:
+    """The names worth listing: everything down to two levels, or all of a small model."""
+    names = [n for n in modules if n]
+    return names if len(names) <= 20 else [n for n in names if n.count(".") <= 1][:40]

@@ -1,0 +1,221 @@
+"""LRP rules: how one linear layer hands relevance from its output to its input.
+
+Notation: z = f(x; w, b) is the layer, linear in x; fᵀ(s; w) its transpose in x; R the
+relevance at the output; w⁺ = max(w, 0), w⁻ = min(w, 0), likewise x⁺, x⁻, b⁺, b⁻;
+stab(z) = z + ε·sign(z) with sign(0) = +1. Every rule returns the relevance of x. All are
+built of differentiable operations, so relevance can be differentiated in x and w.
+
+Biases: with ``bias=True`` they stand in the denominators and absorb relevance; with False
+they are left out and relevance is conserved layer by layer up to the stabiliser.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from robustlab.core.errors import InvalidInput
+
+STABILISER = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """A linear layer as a function: a convolution (any dimension, groups) or a matrix."""
+
+    kind: str
+    weight: Tensor
+    bias: Tensor | None
+    stride: tuple[int, ...] = ()
+    padding: tuple[int, ...] = ()
+    dilation: tuple[int, ...] = ()
+    groups: int = 1
+
+    def apply(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """f(x; weight, bias)."""
+        if self.kind == "linear":
+            return torch.nn.functional.linear(x, weight, bias)
+        return torch.ops.aten.convolution(
+            x, weight, bias, self.stride, self.padding, self.dilation, False,
+            (0,) * len(self.stride), self.groups,
+        )  # fmt: skip
+
+    def transpose(self, s: Tensor, weight: Tensor, like: Tensor) -> Tensor:
+        """fᵀ(s; weight), in the shape of ``like``: one backward pass through the layer."""
+        if self.kind == "linear":
+            return s @ weight
+        return torch.ops.aten.convolution_backward(
+            s, like, weight, None, self.stride, self.padding, self.dilation, False,
+            (0,) * len(self.stride), self.groups, (True, False, False),
+        )[0]  # fmt: skip
+
+    def folded(self, scale: Tensor, shift: Tensor) -> "Layer":
+        """The layer followed by ``scale · z + shift`` per channel, as one layer."""
+        weight = self.weight * scale.view(-1, *(1,) * (self.weight.ndim - 1))
+        bias = shift if self.bias is None else self.bias * scale + shift
+        return replace(self, weight=weight, bias=bias)
+
+
+class Rule(Protocol):
+    """Relevance of ``x`` from the relevance ``r`` of ``z = layer(x)``; ``box`` as for z^B."""
+
+    def relevance(
+        self, layer: Layer, x: Tensor, z: Tensor, r: Tensor, box: tuple[Any, Any] | None
+    ) -> Tensor: ...
+
+
+def stabilised(z: Tensor, epsilon: float = STABILISER) -> Tensor:
+    """Z + ε·sign(z), away from zero on both sides."""
+    return torch.where(z >= 0, z + epsilon, z - epsilon)
+
+
+@dataclass(frozen=True)
+class Epsilon:
+    """LRP-ε: x ⊙ fᵀ(R / stab_ε(z); w). ε → 0 is LRP-0, input × gradient on a ReLU net.
+
+    Cost: a gradient pass. Source: Bach et al. 2015.
+    """
+
+    epsilon: float = STABILISER
+    bias: bool = True
+
+    def relevance(
+        self, layer: Layer, x: Tensor, z: Tensor, r: Tensor, box: tuple[Any, Any] | None
+    ) -> Tensor:
+        if not self.bias and layer.bias is not None:
+            z = z - _per_channel(layer, z)
+        return x * layer.transpose(r / stabilised(z, self.epsilon), layer.weight, x)
+
+
+@dataclass(frozen=True)
+class AlphaBeta:
+    """LRP-αβ: α·(share of the positive parts) − β·(share of the negative parts), α − β = 1.
+
+    Positive parts: x⁺w⁺ + x⁻w⁻ (+ b⁺); negative parts: x⁺w⁻ + x⁻w⁺ (+ b⁻). α = 1, β = 0 is
+    the z⁺ rule, here for inputs of any sign. Source: Bach et al. 2015; Montavon et al. 2017.
+    """
+
+    alpha: float = 2.0
+    beta: float = 1.0
+    bias: bool = True
+
+    def __post_init__(self) -> None:
+        if self.alpha < 0 or self.beta < 0 or abs(self.alpha - self.beta - 1) > 1e-9:
+            raise InvalidInput(
+                "alpha",
+                f"alpha − beta must be 1 and neither negative, got {self.alpha}, {self.beta}",
+            )
+
+    def relevance(
+        self, layer: Layer, x: Tensor, z: Tensor, r: Tensor, box: tuple[Any, Any] | None
+    ) -> Tensor:
+        positive, negative = _parts(layer.weight)
+        up, down = _parts(layer.bias) if self.bias and layer.bias is not None else (None, None)
+        result = self.alpha * _two_sided(layer, x, positive, negative, up, r)
+        if self.beta:
+            result = result - self.beta * _two_sided(layer, x, negative, positive, down, r)
+        return result
+
+
+def z_plus(bias: bool = True) -> AlphaBeta:
+    """The z⁺ rule: only positive contributions count (deep Taylor's hidden-layer rule)."""
+    return AlphaBeta(1.0, 0.0, bias)
+
+
+@dataclass(frozen=True)
+class Gamma:
+    """LRP-γ, generalised to inputs of any sign: positive contributions are favoured by γ.
+
+    Where z > 0: shares of x⁺(w + γw⁺) + x⁻(w + γw⁻) + (b + γb⁺); where z < 0: shares of
+    x⁺(w + γw⁻) + x⁻(w + γw⁺) + (b + γb⁻). For x ≥ 0 and z > 0 this is the original rule.
+    Source: Montavon et al. 2019; the generalisation is Andéol et al. 2021.
+    """
+
+    gamma: float = 0.25
+    bias: bool = True
+
+    def relevance(
+        self, layer: Layer, x: Tensor, z: Tensor, r: Tensor, box: tuple[Any, Any] | None
+    ) -> Tensor:
+        positive, negative = _parts(layer.weight)
+        more = layer.weight + self.gamma * positive
+        less = layer.weight + self.gamma * negative
+        up = down = None
+        if self.bias and layer.bias is not None:
+            b_up, b_down = _parts(layer.bias)
+            up, down = layer.bias + self.gamma * b_up, layer.bias + self.gamma * b_down
+        return _two_sided(layer, x, more, less, up, r * (z > 0)) + _two_sided(
+            layer, x, less, more, down, r * (z < 0)
+        )
+
+
+@dataclass(frozen=True)
+class ZBox:
+    """z^B for inputs in a box [l, h]: shares of x·w − l·w⁺ − h·w⁻; the bias cancels.
+
+    The lab pushes the pixel box [0,1] through the model's own normalisation to get l and h.
+    Source: Montavon et al. 2017.
+    """
+
+    def relevance(
+        self, layer: Layer, x: Tensor, z: Tensor, r: Tensor, box: tuple[Any, Any] | None
+    ) -> Tensor:
+        if box is None:
+            raise InvalidInput("rule", "z_box needs a layer that sees the image itself")
+        low, high = (torch.as_tensor(b, dtype=x.dtype, device=x.device).expand_as(x) for b in box)
+        positive, negative = _parts(layer.weight)
+        terms = ((x, layer.weight, 1.0), (low, positive, -1.0), (high, negative, -1.0))
+        total = sum(sign * layer.apply(value, weight) for value, weight, sign in terms)
+        s = r / stabilised(total)  # type: ignore[arg-type]
+        return sum(  # type: ignore[return-value]
+            sign * value * layer.transpose(s, weight, x) for value, weight, sign in terms
+        )
+
+
+@dataclass(frozen=True)
+class WSquare:
+    """w²: shares of the squared weights, whatever the input. Source: Montavon et al. 2017."""
+
+    bias: bool = True
+
+    def relevance(
+        self, layer: Layer, x: Tensor, z: Tensor, r: Tensor, box: tuple[Any, Any] | None
+    ) -> Tensor:
+        squared = layer.weight.square()
+        bias = layer.bias.square() if self.bias and layer.bias is not None else None
+        total = layer.apply(torch.ones_like(x), squared, bias)
+        return layer.transpose(r / stabilised(total), squared, x)
+
+
+@dataclass(frozen=True)
+class Flat:
+    """Flat: equal shares for all inputs of a unit. Source: Lapuschkin et al. 2019."""
+
+    def relevance(
+        self, layer: Layer, x: Tensor, z: Tensor, r: Tensor, box: tuple[Any, Any] | None
+    ) -> Tensor:
+        ones = torch.ones_like(layer.weight)
+        return layer.transpose(r / stabilised(layer.apply(torch.ones_like(x), ones)), ones, x)
+
+
+def _two_sided(
+    layer: Layer, x: Tensor, on_plus: Tensor, on_minus: Tensor, bias: Tensor | None, r: Tensor
+) -> Tensor:
+    """Shares of x⁺·on_plus + x⁻·on_minus + bias. Behind a ReLU x⁻ = 0 and half is skipped."""
+    plus = x.clamp(min=0)
+    z = layer.apply(plus, on_plus, bias)
+    if not bool((x < 0).any()):
+        return plus * layer.transpose(r / stabilised(z), on_plus, x)
+    minus = x.clamp(max=0)
+    s = r / stabilised(z + layer.apply(minus, on_minus))
+    return plus * layer.transpose(s, on_plus, x) + minus * layer.transpose(s, on_minus, x)
+
+
+def _parts(value: Tensor) -> tuple[Tensor, Tensor]:
+    return value.clamp(min=0), value.clamp(max=0)
+
+
+def _per_channel(layer: Layer, z: Tensor) -> Tensor:
+    assert layer.bias is not None  # noqa: S101
+    return layer.bias if layer.kind == "linear" else layer.bias.view(-1, *(1,) * (z.ndim - 2))

@@ -1,0 +1,1 @@
+"""The lab: from an experiment file to a report. The only room that knows every other."""

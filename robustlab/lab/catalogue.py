@@ -1,0 +1,75 @@
+"""What there is, as plain data: the tables of every room, for ``robustlab list`` and ``show``."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import attacks
+from robustlab import data, explainers, metrics, models, training
+from robustlab.core.errors import InvalidInput, nearest
+from robustlab.lab.find import experiments, find_experiment
+from robustlab.lab.run import summary_of
+from robustlab.lab.spec import load_spec
+
+SECTIONS = ("explainers", "attacks", "metrics", "training", "models", "data", "experiments")
+
+
+def tables() -> dict[str, Mapping[str, type]]:
+    """Section → name → class."""
+    return {
+        "explainers": explainers.EXPLAINERS,
+        "attacks": attacks.ATTACKS,
+        "metrics": metrics.METRICS,
+        "training": training.TRAINING,
+        "models": models.MODELS,
+        "data": data.DATASETS,
+    }
+
+
+def catalogue(section: str) -> list[dict[str, Any]]:
+    """The entries of one section, each with ``name`` and ``summary``.
+
+    Raises:
+        InvalidInput: no such section.
+    """
+    if section not in SECTIONS:
+        raise InvalidInput("section", f"unknown {section!r}", nearest(section, SECTIONS))
+    if section == "experiments":
+        return [
+            {"name": name, "section": section, "summary": load_spec(path).question}
+            for name, path in experiments().items()
+        ]
+    return [card(section, name, cls) for name, cls in tables()[section].items()]
+
+
+def card(section: str, name: str, cls: type) -> dict[str, Any]:
+    """One component: what it is, its options with their defaults, and its promises."""
+    entry: dict[str, Any] = {"name": name, "section": section, "summary": summary_of(cls)}
+    entry["options"] = {f.name: _plain(f.default) for f in dataclasses.fields(cls) if f.init}
+    for promise in ("differentiable", "higher_is_more_stable", "bounds"):
+        if hasattr(cls, promise):
+            entry[promise] = getattr(cls, promise)
+    if section == "explainers":
+        passes = cls().cost()
+        entry["passes"] = {"forward": passes.forward, "backward": passes.backward}
+    return entry
+
+
+def describe(name: str) -> tuple[str, str]:
+    """(title, text) of a component or experiment, wherever the name is found first.
+
+    Raises:
+        InvalidInput: nothing has that name.
+    """
+    for section, table in tables().items():
+        if name in table:
+            return f"{section}: {name}", (table[name].__doc__ or "").strip()
+    if name in experiments() or name.endswith((".yaml", ".yml")):
+        path = find_experiment(name)
+        return f"experiment: {path}", path.read_text(encoding="utf-8").strip()
+    known = [n for table in tables().values() for n in table] + list(experiments())
+    raise InvalidInput("name", f"nothing is called {name!r}", nearest(name, known))
+
+
+def _plain(value: Any) -> Any:
+    return "required" if value is dataclasses.MISSING else value

@@ -1,0 +1,106 @@
+"""Where cells run: in this process, in several, or on a Ray cluster. The numbers are the same.
+
+Every worker computes with one thread: results then do not depend on how many workers share
+the machine, and two processes of one thread are faster than one of two.
+"""
+
+import multiprocessing
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+
+from robustlab.core.errors import MissingDependency, RobustlabError
+from robustlab.lab.cell import run_cell
+from robustlab.lab.plan import Cell
+from robustlab.records import RunRecord
+
+Executor = Literal["local", "ray"]
+
+
+def default_workers(cells: int, device: str) -> int:
+    """One per core on a CPU; one on an accelerator, which cells would only fight over."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return 1 if device != "cpu" else max(1, min(cores or 1, cells))
+
+
+def execute(
+    cells: Sequence[Cell], folder: str, *, workers: int, executor: Executor = "local"
+) -> Iterator[tuple[Cell, RunRecord]]:
+    """Run cells and yield each with its record as it is done, in any order.
+
+    Raises:
+        RobustlabError: a worker process died (killed, or out of memory); what was finished
+            is stored and a second run goes on from there.
+    """
+    if executor == "ray":
+        yield from _on_ray(cells, folder, workers)
+    elif workers == 1:
+        with _one_thread():
+            for cell in cells:
+                yield cell, run_cell(cell, folder)
+    else:
+        yield from _in_processes(cells, folder, workers)
+
+
+def _in_processes(
+    cells: Sequence[Cell], folder: str, workers: int
+) -> Iterator[tuple[Cell, RunRecord]]:
+    context = multiprocessing.get_context("spawn")  # a forked torch can hang on its locks
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
+    try:
+        # dearest first, so that no worker starts a long cell when the others are done
+        waiting = {
+            pool.submit(run_cell, cell, folder): cell
+            for cell in sorted(cells, key=lambda c: -c.cost)
+        }
+        for future in as_completed(waiting):
+            yield waiting[future], future.result()
+    except BrokenProcessPool:
+        raise RobustlabError(
+            "a worker process died, perhaps for lack of memory; finished cells are stored: "
+            "run the same command again to go on, with fewer --workers or a smaller chunk"
+        ) from None
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _start_worker() -> None:
+    torch.set_num_threads(1)
+
+
+def _on_ray(cells: Sequence[Cell], folder: str, workers: int) -> Iterator[tuple[Cell, RunRecord]]:
+    """On the Ray cluster of this environment, or a local one; the folder must be shared."""
+    try:
+        import ray
+    except ImportError:
+        raise MissingDependency("--executor ray needs Ray: pip install 'robustlab[ray]'") from None
+    ray.init(ignore_reinit_error=True, log_to_driver=False, num_cpus=_ray_cpus(workers))
+
+    def work(cell: Cell) -> RunRecord:
+        torch.set_num_threads(1)
+        return run_cell(cell, folder)
+
+    remote = ray.remote(num_cpus=1)(work)
+    waiting: dict[Any, Cell] = {remote.remote(cell): cell for cell in cells}
+    while waiting:
+        done, _ = ray.wait(list(waiting), num_returns=1)
+        yield waiting.pop(done[0]), ray.get(done[0])
+
+
+def _ray_cpus(workers: int) -> int | None:
+    return None if os.environ.get("RAY_ADDRESS") else workers
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

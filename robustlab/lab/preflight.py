@@ -1,0 +1,86 @@
+"""Finding a user's mistake before any work is done: one image through everything cheap."""
+
+from typing import Any
+
+import torch
+
+from robustlab.core.errors import InvalidInput
+from robustlab.core.judge import check_labels, choose_targets
+from robustlab.core.streaming import logits_of
+from robustlab.core.types import Problem, RegionMetric, Resolvable
+from robustlab.data import Dataset
+from robustlab.lab.cell import load_model, region_masks
+from robustlab.lab.plan import Cell, Plan
+
+
+def preflight(plan: Plan, dataset: Dataset) -> None:
+    """Load each model, run one image, and let every component refuse what cannot work.
+
+    Raises:
+        InvalidInput: wrong channel count, labels or targets out of range, a layer that does
+            not exist, k larger than a map, a region metric without boxes, ...
+    """
+    batch = dataset.batch(1)
+    zeros = torch.zeros(1, *batch.images.shape[-2:])
+    for i, (label, metric) in enumerate(plan.metrics.items()):
+        with located(f"metrics.{i}", label):
+            if isinstance(metric, RegionMetric):
+                metric.measure(zeros, region_masks(dataset, batch.ids, zeros))
+            else:
+                metric(zeros, zeros)
+    for cell in {c.model_label: c for c in plan.cells}.values():
+        _check_model(cell, plan, dataset)
+
+
+def _check_model(cell: Cell, plan: Plan, dataset: Dataset) -> None:
+    from robustlab.lab.cell import _frozen
+
+    batch = dataset.batch(1).to(cell.device)
+    with located("models", cell.model_label):
+        net = load_model(cell.model, _frozen(cell.model_options), cell.device)
+        logits = logits_of(net, batch.images)
+    count = len(dataset.ids[: plan.spec.images])
+    labels = torch.tensor(dataset.labels[:count])
+    with located("data", cell.data_label):
+        check_labels(labels, logits.shape[1])
+    for i, measured in enumerate(plan.measured):
+        with located(f"explainers.{i}", measured.label):
+            choose_targets(measured.target, labels, labels.clamp(min=0), logits.shape[1])
+            explainer = measured.explainer
+            if isinstance(explainer, Resolvable):
+                explainer = explainer.resolved(net, batch.images)
+                explainer.explain(net, batch.images, logits.argmax(1), ids=batch.ids)
+    problem = Problem(
+        model=net,
+        explainer=plan.measured[0].explainer,
+        images=batch.images,
+        targets=logits.argmax(1),
+        labels=batch.labels,
+        predictions=logits.argmax(1),
+        maps=torch.ones(1, *batch.images.shape[-2:], device=cell.device),
+        ids=batch.ids,
+        target_maps=torch.ones(1, *batch.images.shape[-2:], device=cell.device),
+    )
+    for waged in plan.waged:
+        objective = getattr(waged.attack, "objective", None)
+        with located("attacks", waged.label):
+            if objective is not None:
+                objective(problem)
+            if getattr(waged.attack, "against", None) == "label" and bool((labels < 0).any()):
+                raise InvalidInput("against", "'label' was asked for but some images have none")
+
+
+class located:
+    """Names the place in the spec in front of a refusal from inside."""
+
+    def __init__(self, place: str, label: str) -> None:
+        self.place = f"{place} ({label})"
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, InvalidInput):
+            raise InvalidInput(
+                f"{self.place}: {error.field}", error.problem, error.remedy
+            ) from None

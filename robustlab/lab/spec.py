@@ -1,0 +1,209 @@
+"""The experiment file: what a YAML may say, checked before anything runs."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from robustlab.core.budget import Budget, parse_number
+from robustlab.core.errors import InvalidInput, nearest
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Choice(BaseModel):
+    """A component by name, with its options beside it: ``{name: lrp, composite: ...}``.
+
+    ``label`` is how it appears in tables; needed where one name is used twice.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str
+    label: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+    @property
+    def shown(self) -> str:
+        return self.label or self.name
+
+
+class ExplainerChoice(Choice):
+    """An explainer; ``target`` overrides the experiment's policy for it alone."""
+
+    target: Literal["prediction", "label", "current"] | int | None = None
+
+
+class AttackChoice(Choice):
+    """An attack. ``against`` names the explainer (by label) that an attack on explanations
+    aims at, and then every explainer is measured: what one attack does to the others.
+    "each" makes the attack against each explainer and measures that one alone.
+    """
+
+    against: str = "each"
+
+
+class BudgetChoice(_Strict):
+    """One or several radii of one norm; fractions such as 8/255 may be written as text."""
+
+    norm: Literal["linf", "l2"] = "linf"
+    epsilon: Annotated[
+        tuple[float, ...],
+        BeforeValidator(
+            lambda v: [
+                parse_number("epsilon", e) for e in (v if isinstance(v, list | tuple) else [v])
+            ]
+        ),
+    ]
+
+    def budgets(self) -> list[Budget]:
+        return [Budget(self.norm, epsilon) for epsilon in self.epsilon]
+
+
+class Gallery(_Strict):
+    """How many images per cell leave pictures behind, and at which radii (default: all)."""
+
+    images: int = Field(default=4, ge=0)
+    epsilon: Annotated[
+        tuple[float, ...] | None,
+        BeforeValidator(lambda v: v if v is None else [parse_number("epsilon", e) for e in v]),
+    ] = None
+
+
+class ExperimentSpec(_Strict):
+    """A whole experiment.
+
+    Attributes:
+        question: what it wants to know, in a sentence.
+        images: use the first so many images of the data; all by default.
+        chunk: images that share a batch. It belongs to the cell: rounding differs with the
+            batch, and iterative sign attacks amplify it.
+        target: whose class is explained: the clean prediction, the label, the prediction at
+            hand (current), or a fixed class index.
+        smoke: overrides, by dotted path, that make it run in seconds.
+    """
+
+    name: str
+    question: str
+    models: tuple[Choice, ...] = Field(min_length=1)
+    data: Choice
+    images: int | None = Field(default=None, ge=1)
+    chunk: int = Field(default=4, ge=1)
+    explainers: tuple[ExplainerChoice, ...] = Field(min_length=1)
+    attacks: tuple[AttackChoice, ...] = Field(min_length=1)
+    budgets: tuple[BudgetChoice, ...] = Field(min_length=1)
+    metrics: tuple[Choice, ...] = Field(min_length=1)
+    target: Literal["prediction", "label", "current"] | int = "prediction"
+    seeds: tuple[int, ...] = (0,)
+    gallery: Gallery = Gallery()
+    smoke: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _distinct(self) -> "ExperimentSpec":
+        for field in ("models", "explainers", "attacks", "metrics"):
+            labels = [choice.shown for choice in getattr(self, field)]
+            for label in labels:
+                if labels.count(label) > 1:
+                    raise ValueError(f"{field}: {label!r} appears twice; give each a `label`")
+        if len(set(self.seeds)) != len(self.seeds) or not self.seeds:
+            raise ValueError("seeds: must be distinct and at least one")
+        return self
+
+
+def load_spec(path: Path, *, overrides: Sequence[str] = (), smoke: bool = False) -> ExperimentSpec:
+    """Read, override, then validate an experiment file.
+
+    ``smoke`` applies the file's own ``smoke:`` overrides first, then ``overrides``
+    (``key=value``, dotted paths such as ``attacks.0.steps=50``, values in YAML).
+
+    Raises:
+        InvalidInput: not YAML, an unknown or ill-typed key (named, with the nearest
+            spelling), or an override of something that is not there.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(str(path), f"cannot be read: {error}") from None
+    except yaml.YAMLError as error:
+        raise InvalidInput(
+            str(path), f"is not valid YAML: {' '.join(str(error).split())}"
+        ) from None
+    if not isinstance(raw, dict):
+        raise InvalidInput(str(path), "expected keys and values at the top level")
+    raw.setdefault("name", path.stem)
+    chosen = dict(raw.get("smoke") or {}) if smoke else {}
+    for key, value in chosen.items():
+        _override(raw, str(key), value)
+    for text in overrides:
+        key, separator, value = text.partition("=")
+        if not separator:
+            raise InvalidInput("--set", f"{text!r} has no '='", "write --set chunk=8")
+        _override(raw, key.strip(), yaml.safe_load(value))
+    return parse_spec(raw, str(path))
+
+
+def parse_spec(raw: Mapping[str, Any], where: str = "spec") -> ExperimentSpec:
+    """Validate plain values; the error names the key as it stands in the file."""
+    try:
+        return ExperimentSpec.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        path = ".".join(str(part) for part in first["loc"] if not str(part).startswith("function-"))
+        if first["type"] == "extra_forbidden":
+            known = _known_keys(first["loc"][:-1])
+            raise InvalidInput(
+                f"{where}: {path}", "there is no such key", nearest(str(first["loc"][-1]), known)
+            ) from None
+        cause = (first.get("ctx") or {}).get("error")
+        if isinstance(cause, InvalidInput):
+            raise InvalidInput(f"{where}: {path}", cause.problem, cause.remedy) from None
+        message = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "missing":
+            raise InvalidInput(f"{where}: {path}", "is missing") from None
+        got = "" if first["type"] == "value_error" else f", got {first['input']!r}"
+        raise InvalidInput(f"{where}: {path}" if path else where, f"{message}{got}") from None
+
+
+def _known_keys(location: Sequence[Any]) -> list[str]:
+    inside: dict[str, type[BaseModel]] = {"budgets": BudgetChoice, "gallery": Gallery}
+    owner: type[BaseModel] = ExperimentSpec
+    for part in location:
+        owner = inside.get(str(part), owner)
+    return list(owner.model_fields)
+
+
+def _override(raw: dict[str, Any], key: str, value: Any) -> None:
+    """Set ``a.0.b`` inside nested dicts and lists; lists must already be long enough."""
+    parts = key.split(".")
+    here: Any = raw
+    for i, part in enumerate(parts):
+        last = i == len(parts) - 1
+        done = ".".join(parts[: i + 1])
+        if isinstance(here, list):
+            if not part.lstrip("-").isdigit() or not -len(here) <= int(part) < len(here):
+                raise InvalidInput(done, f"the list has {len(here)} entries", "count from 0")
+            if last:
+                here[int(part)] = value
+            elif isinstance(here[int(part)], str):
+                here[int(part)] = {"name": here[int(part)]}
+            here = here[int(part)]
+        elif isinstance(here, dict):
+            if last:
+                here[part] = value
+            elif isinstance(here.get(part), str):
+                here[part] = {"name": here[part]}
+            here = here.setdefault(part, {})
+        else:
+            raise InvalidInput(done, f"{'.'.join(parts[:i])!r} holds {here!r}, nothing inside it")

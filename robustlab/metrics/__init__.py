@@ -1,0 +1,50 @@
+"""How far an explanation has moved: one frozen dataclass per metric, by name.
+
+Every metric takes two batches of maps ``[B,H,W]``, clean and perturbed, and returns one
+float64 number per image, ``[B]``, on the maps' own device:
+
+>>> import torch
+>>> clean = torch.tensor([[[4.0, 3.0], [2.0, 1.0]]])
+>>> build("spearman")(clean, -clean)
+tensor([-1.], dtype=torch.float64)
+>>> build("top_k_intersection", k=2)(clean, clean.flip(2))
+tensor([1.], dtype=torch.float64)
+
+``agreement`` compares values pixel by pixel, ``ranks`` only their order, ``location``
+where the mass lies; ``localisation`` holds one map against a known region. A number never
+depends on the other images of the batch, and is finite for every pair of finite maps,
+constant and all-zero ones included.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from robustlab.core import tables
+from robustlab.core.types import Metric, RegionMetric
+from robustlab.metrics.agreement import SSIM, Cosine, MeanSquaredError, Pearson, RelativeL2
+from robustlab.metrics.localisation import EnergyInRegion, PointingGame
+from robustlab.metrics.location import CenterShift
+from robustlab.metrics.ranks import Kendall, Spearman, TopKIntersection
+
+METRICS: Final[Mapping[str, type[Metric | RegionMetric]]] = {
+    "top_k_intersection": TopKIntersection,
+    "spearman": Spearman,
+    "kendall": Kendall,
+    "pearson": Pearson,
+    "cosine": Cosine,
+    "ssim": SSIM,
+    "mse": MeanSquaredError,
+    "relative_l2": RelativeL2,
+    "center_shift": CenterShift,
+    "energy_in_region": EnergyInRegion,
+    "pointing_game": PointingGame,
+}
+
+
+def build(name: str, **options: Any) -> Metric | RegionMetric:
+    """The metric called ``name``.
+
+    Raises:
+        InvalidInput: unknown name or option, or a value of the wrong type or range.
+    """
+    return tables.build(METRICS, "metric", name, options)

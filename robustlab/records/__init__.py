@@ -1,0 +1,49 @@
+"""What a run leaves on disk: one manifest and one small, reviewable file per cell.
+
+Standard library only, so that records can be read anywhere.
+"""
+
+from robustlab.records.atomic import atomic_write
+from robustlab.records.errors import OtherExperiment, UnreadableResults
+from robustlab.records.manifest import (
+    AttackInfo,
+    ExplainerInfo,
+    Manifest,
+    MetricInfo,
+    PlannedCell,
+)
+from robustlab.records.record import (
+    SCHEMA,
+    BudgetSpec,
+    CellOutcome,
+    CellSpec,
+    ImageOutcome,
+    ImageRow,
+    PassCount,
+    Role,
+    RunRecord,
+)
+from robustlab.records.store import MANIFEST, Problem, Store
+
+__all__ = [
+    "MANIFEST",
+    "SCHEMA",
+    "AttackInfo",
+    "BudgetSpec",
+    "CellOutcome",
+    "CellSpec",
+    "ExplainerInfo",
+    "ImageOutcome",
+    "ImageRow",
+    "Manifest",
+    "MetricInfo",
+    "OtherExperiment",
+    "PassCount",
+    "PlannedCell",
+    "Problem",
+    "Role",
+    "RunRecord",
+    "Store",
+    "UnreadableResults",
+    "atomic_write",
+]

@@ -1,0 +1,172 @@
+"""The manifest, ``experiment.json``: what was planned and what every label means.
+
+Fields that this version does not know are kept in the file and ignored here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from robustlab.records.checking import Fields
+from robustlab.records.plain import plain
+from robustlab.records.record import ROLES, SCHEMA, Role
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedCell:
+    """One line of the plan: enough to name a cell that has no record yet."""
+
+    key: str
+    attack: str
+    role: Role
+    against: str | None
+    epsilon: float
+    norm: str
+    model: str
+    images: int
+    seed: int
+
+    @classmethod
+    def read(cls, fields: Fields) -> "PlannedCell":
+        return cls(
+            key=fields.text("key"),
+            attack=fields.text("attack"),
+            role=fields.one_of("role", ROLES),
+            against=fields.optional_text("against"),
+            epsilon=fields.number("epsilon"),
+            norm=fields.text("norm"),
+            model=fields.text("model"),
+            images=fields.whole("images"),
+            seed=fields.whole("seed"),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricInfo:
+    """A metric under its label; a bound of None means that there is none."""
+
+    name: str
+    higher_is_more_stable: bool
+    bounds: tuple[float | None, float | None]
+    summary: str
+    options: Mapping[str, Any]
+
+    @property
+    def perfect(self) -> float | None:
+        """The value of a map that did not move: the bound on the stable side."""
+        return self.bounds[1] if self.higher_is_more_stable else self.bounds[0]
+
+    @classmethod
+    def read(cls, fields: Fields) -> "MetricInfo":
+        bounds = fields.items("bounds")
+        if len(bounds) != 2:
+            raise ValueError(f"{fields.path('bounds')}: expected [lowest, highest]")
+        ends = Fields({"lowest": bounds[0], "highest": bounds[1]}, fields.path("bounds"))
+        return cls(
+            name=fields.text("name"),
+            higher_is_more_stable=fields.flag("higher_is_more_stable"),
+            bounds=(ends.optional_number("lowest"), ends.optional_number("highest")),
+            summary=fields.text("summary"),
+            options=_options(fields),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplainerInfo:
+    """An explainer under its label, with the post-processing that makes its map."""
+
+    name: str
+    options: Mapping[str, Any]
+    post: str
+    summary: str
+
+    @classmethod
+    def read(cls, fields: Fields) -> "ExplainerInfo":
+        return cls(
+            name=fields.text("name"),
+            options=_options(fields),
+            post=fields.text("post"),
+            summary=fields.text("summary"),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackInfo:
+    """An attack, control or no-op under its label."""
+
+    name: str
+    options: Mapping[str, Any]
+    role: Role
+    control_of: str | None
+    against: str | None
+    summary: str
+
+    @classmethod
+    def read(cls, fields: Fields) -> "AttackInfo":
+        return cls(
+            name=fields.text("name"),
+            options=_options(fields),
+            role=fields.one_of("role", ROLES),
+            control_of=fields.optional_text("control_of"),
+            against=fields.optional_text("against"),
+            summary=fields.text("summary"),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """A whole experiment as it was planned.
+
+    Attributes:
+        fingerprint: hash of the resolved spec; two manifests with one fingerprint give
+            the same numbers.
+        plan: the cells in the order in which tables list them.
+        models: labels, or objects that say more about a model.
+        primary_metric: the label that headlines and short tables use.
+    """
+
+    name: str
+    question: str
+    fingerprint: str
+    spec: Mapping[str, Any]
+    plan: tuple[PlannedCell, ...]
+    models: tuple[Any, ...]
+    metrics: Mapping[str, MetricInfo]
+    explainers: Mapping[str, ExplainerInfo]
+    attacks: Mapping[str, AttackInfo]
+    primary_metric: str
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Manifest":
+        """The manifest that ``data`` describes.
+
+        Raises:
+            ValueError: another schema, or a missing or ill-typed field, which it names.
+        """
+        fields = Fields.of(plain(data))
+        schema = fields.whole("schema")
+        if schema != SCHEMA:
+            raise ValueError(f"schema: this version reads {SCHEMA}, the file has {schema}")
+        plan = tuple(
+            PlannedCell.read(Fields.of(item, f"plan[{i}]"))
+            for i, item in enumerate(fields.items("plan"))
+        )
+        metrics = fields.object("metrics")
+        explainers = fields.object("explainers")
+        attacks = fields.object("attacks")
+        return cls(
+            name=fields.text("name"),
+            question=fields.text("question"),
+            fingerprint=fields.text("fingerprint"),
+            spec=fields.object("spec").data,
+            plan=plan,
+            models=fields.items("models"),
+            metrics={name: MetricInfo.read(metrics.object(name)) for name in metrics.data},
+            explainers={n: ExplainerInfo.read(explainers.object(n)) for n in explainers.data},
+            attacks={name: AttackInfo.read(attacks.object(name)) for name in attacks.data},
+            primary_metric=fields.text("primary_metric"),
+        )
+
+
+def _options(fields: Fields) -> Mapping[str, Any]:
+    return fields.object("options").data if "options" in fields.data else {}

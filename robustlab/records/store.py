@@ -1,0 +1,152 @@
+"""A results folder: one manifest, one file per finished cell.
+
+The store only ever adds or replaces whole files, so several processes may write to it,
+and a run that was killed goes on from whatever cells are there.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from robustlab.records.atomic import atomic_write, remove_leftovers
+from robustlab.records.errors import OtherExperiment, UnreadableResults
+from robustlab.records.manifest import Manifest
+from robustlab.records.plain import dumps
+from robustlab.records.record import RunRecord
+
+MANIFEST: Final = "experiment.json"
+KEY: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A file that was left aside, and why."""
+
+    path: Path
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
+
+
+class Store:
+    """The files of one experiment under one folder."""
+
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = Path(folder)
+        self.cells = self.folder / "cells"
+
+    def __repr__(self) -> str:
+        return f"Store({str(self.folder)!r})"
+
+    def claim(self, manifest: Mapping[str, Any]) -> bool:
+        """Make this the folder of ``manifest``; True where it goes on from an earlier run.
+
+        Raises:
+            OtherExperiment: the folder holds a manifest with another fingerprint.
+            UnreadableResults: the folder is a file, or its manifest cannot be read.
+            ValueError: ``manifest`` itself is not one; the message names the field.
+        """
+        wanted = Manifest.from_dict(manifest)
+        for cell in wanted.plan:
+            self.record_path(cell.key)
+        try:
+            self.cells.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise UnreadableResults(self.folder, "is not a folder; choose another --out") from None
+        remove_leftovers(self.folder)
+        remove_leftovers(self.cells)
+        text = dumps(manifest)
+        try:
+            atomic_write(self._manifest_path, text, replace=False)
+        except FileExistsError:
+            return self._resume(wanted, text)
+        return False
+
+    def manifest(self) -> Manifest:
+        """What was planned here.
+
+        Raises:
+            UnreadableResults: there is no manifest, or it cannot be read.
+        """
+        path = self._manifest_path
+        if not path.is_file():
+            remedy = "give the folder that `robustlab run … --out` wrote"
+            raise UnreadableResults(self.folder, f"holds no {MANIFEST}; {remedy}")
+        try:
+            return Manifest.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError) as error:
+            raise UnreadableResults(path, f"not a manifest: {error}") from None
+
+    def write(self, record: RunRecord) -> Path:
+        """Store ``record`` under its key, replacing an earlier one; returns the file."""
+        path = self.record_path(record.key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write(path, dumps(record.to_dict()))
+        return path
+
+    def read(self, key: str) -> RunRecord | None:
+        """The record of ``key``; None where there is none or it cannot be read."""
+        record, _ = self._load(key)
+        return record
+
+    def load_all(self) -> tuple[list[RunRecord], list[Problem]]:
+        """Every readable record in plan order, and every file that had to be left aside.
+
+        A cell without a file is simply not there yet; a cell whose file is broken is a
+        problem and counts as missing, so that a run computes it again.
+
+        Raises:
+            UnreadableResults: there is no readable manifest.
+        """
+        records, problems = [], []
+        planned = [cell.key for cell in self.manifest().plan]
+        for key in planned:
+            record, problem = self._load(key)
+            if record is not None:
+                records.append(record)
+            if problem is not None:
+                problems.append(problem)
+        strays = (path for path in sorted(self.cells.glob("*.json")) if path.stem not in planned)
+        problems += [Problem(path, "not in the plan of this experiment") for path in strays]
+        return records, problems
+
+    def record_path(self, key: str) -> Path:
+        """Where the record of ``key`` is or will be."""
+        return self._path(key, ".json")
+
+    def artefact_path(self, key: str) -> Path:
+        """Where the pictures and maps of ``key`` are or will be, for the gallery."""
+        return self._path(key, ".npz")
+
+    @property
+    def _manifest_path(self) -> Path:
+        return self.folder / MANIFEST
+
+    def _path(self, key: str, suffix: str) -> Path:
+        if not KEY.fullmatch(key):  # a key becomes a file name and must stay in the folder
+            raise ValueError(f"key: {key!r} is not made of letters, digits, '_', '-' and '.'")
+        return self.cells / f"{key}{suffix}"
+
+    def _load(self, key: str) -> tuple[RunRecord | None, Problem | None]:
+        path = self.record_path(key)
+        try:
+            record = RunRecord.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return None, None
+        except (OSError, ValueError, RecursionError) as error:
+            return None, Problem(path, f"not a run record: {error}")
+        if record.key != key:
+            return None, Problem(path, f"holds the record of another cell, {record.key!r}")
+        return record, None
+
+    def _resume(self, wanted: Manifest, text: str) -> bool:
+        found = self.manifest()
+        if found.fingerprint != wanted.fingerprint:
+            raise OtherExperiment(self.folder, found.name)
+        if self._manifest_path.read_text(encoding="utf-8") != text:
+            atomic_write(self._manifest_path, text)  # same numbers, newer words about them
+        return True

@@ -1,0 +1,61 @@
+"""From records to tables, figures and pages that a reader can check.
+
+Every function takes the folder that a run left, reads it through the store and writes
+one file beside the manifest. Nothing here needs torch.
+"""
+
+from pathlib import Path
+
+from robustlab.records import atomic_write
+from robustlab.reporting.gallery import write_gallery
+from robustlab.reporting.loading import Run, load
+from robustlab.reporting.report import write_report
+from robustlab.reporting.results import rows, to_csv
+from robustlab.reporting.summary import SummaryRow, summarise, to_frame
+from robustlab.reporting.terminal import short_table
+
+__all__ = [
+    "Run",
+    "SummaryRow",
+    "load",
+    "rows",
+    "short_table",
+    "summarise",
+    "write_all",
+    "write_gallery",
+    "write_report",
+    "write_results",
+    "write_summary",
+]
+
+
+def write_results(folder: Path | str) -> Path:
+    """Write ``results.csv``: every measurement, byte-identical whatever order cells ran in.
+
+    Raises:
+        UnreadableResults: the folder holds no readable manifest.
+    """
+    path = Path(folder) / "results.csv"
+    atomic_write(path, to_csv(rows(load(folder).records)))
+    return path
+
+
+def write_summary(folder: Path | str) -> Path:
+    """Write ``summary.csv``: means, intervals, floors and controls.
+
+    Raises:
+        UnreadableResults: the folder holds no readable manifest.
+    """
+    path = Path(folder) / "summary.csv"
+    atomic_write(path, to_csv(to_frame(summarise(load(folder)))))
+    return path
+
+
+def write_all(folder: Path | str) -> tuple[Path, ...]:
+    """Write both tables and both pages; returns the files.
+
+    Raises:
+        UnreadableResults: the folder holds no readable manifest.
+    """
+    writers = (write_results, write_summary, write_report, write_gallery)
+    return tuple(write(folder) for write in writers)

@@ -1,0 +1,54 @@
+"""The arrays that a cell left for the gallery, checked before anything is drawn."""
+
+from dataclasses import dataclass
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robustlab.records import Problem, RunRecord, Store
+
+NAMES = ("clean", "attacked", "difference", "maps_before", "maps_after")
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """Pictures ``[B,H,W,C]`` and maps ``[B,E,H,W]`` in the order of the cell's lists."""
+
+    clean: NDArray[np.uint8]
+    attacked: NDArray[np.uint8]
+    difference: NDArray[np.floating[Any]]
+    maps_before: NDArray[np.floating[Any]]
+    maps_after: NDArray[np.floating[Any]]
+
+
+def read_artefact(store: Store, record: RunRecord) -> Artefact | Problem:
+    """The artefact of ``record``, or what is wrong with it."""
+    path = store.artefact_path(record.key)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in NAMES}
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        return Problem(path, f"not a gallery artefact: {error}")
+    wrong = _wrong_shape(arrays, record)
+    if wrong:
+        return Problem(path, wrong)
+    return Artefact(**arrays)
+
+
+def _wrong_shape(arrays: dict[str, NDArray[Any]], record: RunRecord) -> str:
+    for name, array in arrays.items():
+        if not np.issubdtype(array.dtype, np.uint8 if name in NAMES[:2] else np.floating):
+            return f"{name}: holds {array.dtype}"
+    shape = arrays["clean"].shape
+    if len(shape) != 4 or shape[3] not in (1, 3) or shape[0] != len(record.cell.ids):
+        return f"clean: shape {shape}, expected [{len(record.cell.ids)},H,W,1 or 3]"
+    for name in ("attacked", "difference"):
+        if arrays[name].shape != shape:
+            return f"{name}: shape {arrays[name].shape}, expected {shape}"
+    maps = (shape[0], len(record.cell.explainers), *shape[1:3])
+    for name in ("maps_before", "maps_after"):
+        if arrays[name].shape != maps:
+            return f"{name}: shape {arrays[name].shape}, expected {maps}"
+    return ""

@@ -1,0 +1,116 @@
+"""What may not be overlooked: flags, failures, and pictures that gave no number."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from robustlab.reporting.loading import Run
+from robustlab.reporting.results import Measurement, measurements
+from robustlab.reporting.summary import SummaryRow
+from robustlab.reporting.wording import attack_name, budget
+
+MOST: Final = 12
+
+EXPLAINED: Final = {
+    "does not beat random sign": "The interval of the paired difference lies on the wrong side "
+    "of zero or ends there: the attack found nothing that noise does not find.",
+    "not clearly beyond random sign": "The interval of the paired difference contains zero.",
+    "no random-sign control": "There is nothing to tell the attack from noise.",
+    "near chance floor": "The maps have nearly nothing in common any more, so differences "
+    "between rows down here mean little.",
+    "past the chance floor": "Lower than two unrelated maps would score: the attack moved "
+    "importance away on purpose.",
+    "moves without an attack": "The explainer does not repeat itself; its own noise is part "
+    "of every drift.",
+    "few images": "Percentile intervals from so few images are too narrow.",
+    "prediction changed": "A map should change when the prediction does; the table tells "
+    "the two apart.",
+    "infeasible, counted as unmoved": "No iterate kept the prediction, so the image was left "
+    "alone; summary.csv has the mean without such images too.",
+    "diverged, left out": "The map was not a number.",
+    "over budget, left out": "The attack left its budget; nothing it did counts.",
+    "crashed, left out": "The cell failed; see below.",
+    "without a value": "The metric is not defined on these maps.",
+}
+
+
+@dataclass(frozen=True)
+class Caution:
+    """One kind of flag and where it was raised."""
+
+    text: str
+    meaning: str
+    places: tuple[str, ...]
+    more: int
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A picture that gave no ordinary number under one attack."""
+
+    image_id: str
+    attack: str
+    epsilon: str
+    outcome: str
+
+
+def shared_flags(table: Sequence[SummaryRow]) -> tuple[str, ...]:
+    """Kinds of flags that every attack row has: worth one sentence, not one word per row."""
+    rows = [row for row in table if row.role == "attack" and row.n]
+    if len(rows) < 2:
+        return ()
+    first, *others = [[kind(flag) for flag in row.flags] for row in rows]
+    return tuple(name for name in first if all(name in other for other in others))
+
+
+def cautions(table: Sequence[SummaryRow]) -> list[Caution]:
+    """Every kind of flag with the rows that carry it, controls left aside."""
+    shared = shared_flags(table)
+    places: dict[str, dict[str, None]] = {}
+    for row in table:
+        for flag in row.flags:
+            if row.role == "attack" or kind(flag) == "moves without an attack":
+                places.setdefault(kind(flag), {})[_place(row)] = None
+    return [
+        _caution(name, ["every attack"] if name in shared else list(places[name]))
+        for name in sorted(places, key=_rank)
+    ]
+
+
+def skipped(run: Run) -> list[Skipped]:
+    """Pictures that an attack could not move, or that moved out of what can be measured."""
+    odd = (item for item in measurements(run.records) if item.outcome not in ("ok", "crashed"))
+    return list(dict.fromkeys(_skipped(item) for item in odd))
+
+
+def notes(run: Run) -> list[tuple[str, int]]:
+    """Cautions that the cells themselves recorded, with how many cells said so."""
+    said: dict[str, int] = {}
+    for record in run.records:
+        for text in dict.fromkeys(record.cautions):
+            said[text] = said.get(text, 0) + 1
+    return list(said.items())
+
+
+def kind(flag: str) -> str:
+    """A flag without its numbers: ``prediction changed on 3 of 8`` → ``prediction changed``."""
+    return re.sub(r"^\d+ | \(n=\d+\)$| on \d+ of \d+$", "", flag)
+
+
+def _caution(name: str, places: Sequence[str]) -> Caution:
+    shown, more = tuple(places[:MOST]), max(0, len(places) - MOST)
+    return Caution(name, EXPLAINED.get(name, ""), shown, more)
+
+
+def _rank(name: str) -> int:
+    return list(EXPLAINED).index(name) if name in EXPLAINED else len(EXPLAINED)
+
+
+def _place(row: SummaryRow) -> str:
+    return f"{row.explainer}, {attack_name(row)}, {budget(row.norm, row.epsilon)}"
+
+
+def _skipped(item: Measurement) -> Skipped:
+    words = item.outcome.replace("_", " ")
+    return Skipped(item.image_id, attack_name(item), budget(item.norm, item.epsilon), words)

@@ -1,0 +1,122 @@
+"""Which figures a run deserves: one drift plot per metric, and a curve where ε varies.
+
+Each figure is drawn twice, for wide and for narrow pages, because a drawing that is
+scaled down to a phone has letters that nobody can read; the page shows one of them.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from markupsafe import Markup
+
+from robustlab.records import Manifest, MetricInfo
+from robustlab.reporting.drift_plot import MANY, DriftPlot
+from robustlab.reporting.epsilon_curve import EpsilonCurve
+from robustlab.reporting.summary import SummaryRow
+from robustlab.reporting.wording import budget, norm_name
+
+WIDE: Final = 5.6  # inches: two fit beside each other on a wide page
+NARROW: Final = 3.45
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of the page: its metric, what it shows, and its two drawings."""
+
+    metric: str
+    caption: str
+    drawings: tuple[Markup, ...]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Rows that can share one drawing."""
+
+    model: str
+    data: str
+    norm: str
+
+    @property
+    def slug(self) -> str:
+        return re.sub(r"[^a-z0-9]+", "-", f"{self.model}-{self.data}-{self.norm}".lower())
+
+
+def drift_figures(table: Sequence[SummaryRow], manifest: Manifest) -> list[Figure]:
+    """One drift plot per metric and model, at the largest budget that was run."""
+    return [
+        _drift_figure(label, metric, place, rows, _attacks(table), i)
+        for i, (label, metric, place, rows) in enumerate(_places(table, manifest))
+    ]
+
+
+def epsilon_figures(table: Sequence[SummaryRow], manifest: Manifest) -> list[Figure]:
+    """One ε curve per metric and model, where more than one budget was run."""
+    return [
+        _epsilon_figure(label, metric, place, rows, i)
+        for i, (label, metric, place, rows) in enumerate(_places(table, manifest))
+        if len({row.epsilon for row in rows if row.epsilon > 0}) > 1
+    ]
+
+
+def _places(
+    table: Sequence[SummaryRow], manifest: Manifest
+) -> Iterator[tuple[str, MetricInfo, Place, list[SummaryRow]]]:
+    rows = [row for row in table if row.role == "attack"]
+    places = list(dict.fromkeys(Place(row.model, row.data, row.norm) for row in rows))
+    for label, metric in manifest.metrics.items():
+        for place in places:
+            fitting = [
+                row
+                for row in rows
+                if row.metric == label and Place(row.model, row.data, row.norm) == place
+            ]
+            if fitting:
+                yield label, metric, place, fitting
+
+
+def _drift_figure(
+    label: str,
+    metric: MetricInfo,
+    place: Place,
+    rows: Sequence[SummaryRow],
+    attacks: Sequence[str],
+    index: int,
+) -> Figure:
+    largest = max(row.epsilon for row in rows)
+    shown = [row for row in rows if row.epsilon == largest]
+    note = ""
+    if len(shown) > MANY:
+        shown = [row for row in shown if row.against in ("", row.explainer)]
+        note = " Transferred attacks are in the table only."
+    caption = (
+        f"{place.model} on {place.data}, {norm_name(place.norm)} budget "
+        f"ε = {budget(place.norm, largest)}.{note}"
+    )
+    drawings = tuple(
+        DriftPlot(f"drift-{index}-{kind}", label, metric, shown, attacks).draw(width, kind)
+        for kind, width in (("wide", WIDE), ("narrow", NARROW))
+    )
+    return Figure(label, caption, drawings)
+
+
+def _epsilon_figure(
+    label: str, metric: MetricInfo, place: Place, rows: Sequence[SummaryRow], index: int
+) -> Figure:
+    shown = [row for row in rows if row.epsilon > 0 and row.against in ("", row.explainer)]
+    attacks = _attacks(shown)
+    explainers = list(dict.fromkeys(row.explainer for row in shown))
+    better = "higher" if metric.higher_is_more_stable else "lower"
+    caption = f"{place.model} on {place.data}; {better} is more stable."
+    drawings = tuple(
+        EpsilonCurve(f"curve-{index}-{kind}", label, metric, shown, attacks, explainers).draw(
+            width, kind
+        )
+        for kind, width in (("wide", WIDE), ("narrow", NARROW))
+    )
+    return Figure(label, caption, drawings)
+
+
+def _attacks(rows: Sequence[SummaryRow]) -> list[str]:
+    return list(dict.fromkeys(row.attack for row in rows if row.role == "attack"))

@@ -1,0 +1,57 @@
+"""Small problems for the attack tests: close calls in float64, with maps that are not empty."""
+
+from functools import cache
+
+import torch
+from torch import Tensor, nn
+
+from robustlab.core.batch import make_batch
+from robustlab.core.judge import explain_maps, pose
+from robustlab.core.streaming import logits_of
+from robustlab.core.types import Explainer, Problem
+from robustlab.explainers import build
+from tests.nets import Normalised, ResNetLike, Softplus, VGGLike, pictures, seeded
+
+NETS = {
+    "plain": lambda: Normalised(VGGLike()),
+    "residual": ResNetLike,
+    "smooth": lambda: Normalised(Softplus()),
+}
+
+
+@cache
+def network(name: str) -> nn.Module:
+    """One of `NETS`, balanced, with one parameter frozen: flags are not all alike."""
+    net = balanced(seeded(NETS[name], seed=4), pictures())
+    next(net.parameters()).requires_grad_(False)
+    return net
+
+
+def balanced(net: nn.Module, images: Tensor, lift: float = 1.0) -> nn.Module:
+    """Shift the output bias so that, on average over ``images``, every logit is ``lift``.
+
+    A random net predicts one class by a wide margin and often with a negative logit: no
+    attack could change the prediction, and positive LRP maps would be empty.
+    """
+    last = [m for m in net.modules() if isinstance(m, nn.Linear)][-1]
+    with torch.no_grad():
+        last.bias += lift - logits_of(net, images).mean(0)
+    return net
+
+
+def posed(
+    net: nn.Module | str, explainer: Explainer | str = "gradient", images: Tensor | None = None
+) -> Problem:
+    """The problem of attacking ``explainer`` on ``net``; target maps are other images' maps."""
+    net = network(net) if isinstance(net, str) else net
+    explainer = build(explainer) if isinstance(explainer, str) else explainer
+    images = pictures() if images is None else images
+    labels = torch.arange(len(images)) % logits_of(net, images).shape[1]
+    batch = make_batch(images, labels, [f"picture {i}" for i in range(len(images))])
+    targets = pose(net, explainer, batch).maps.roll(1, 0)
+    return pose(net, explainer, batch, target_maps=targets)
+
+
+def maps_of(problem: Problem, images: Tensor) -> Tensor:
+    """Maps ``[B,H,W]`` of other images in the place of the problem's own."""
+    return explain_maps(problem.model, problem.explainer, images, problem.targets, problem.ids)

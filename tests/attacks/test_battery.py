@@ -1,0 +1,253 @@
+"""The battery over all attacks, and attacks broken on purpose that it must reject."""
+
+from copy import deepcopy
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+
+from attacks import ATTACKS, PGD, RandomNoise, RandomSign, TargetRegion, TopK, build
+from attacks.explanation.ascent import ascend
+from attacks.explanation.objectives import FillRegion
+from robustlab.core.budget import Budget
+from robustlab.core.randomness import generator
+from robustlab.explainers import IntegratedGradients, SmoothGrad
+from tests.attacks.battery import check_attack
+from tests.attacks.problems import network, posed
+
+BUDGETS = {"linf": Budget("linf", 6 / 255), "l2": Budget("l2", 0.25)}
+BLIND = ("none", "random_sign", "random_noise", "fgsm", "pgd")  # to the explanation
+AIMED = {"top_k": {"k": 30}, "mass_center": {}, "target_region": {}, "target_map": {}}
+# network, explainer, options: both gradient paths, and two explainers that have only one
+SCENES = [
+    ("plain", "gradient", {"path": "hessian_vector"}),
+    ("residual", "gradient", {"path": "double_backward"}),
+    ("residual", "grad_cam", {}),
+    ("plain", "lrp", {}),
+]
+
+
+def test_every_attack_is_in_the_battery():
+    assert {*BLIND, *AIMED} == set(ATTACKS)
+
+
+@pytest.mark.parametrize("norm", BUDGETS)
+@pytest.mark.parametrize("net", ["plain", "residual"])
+@pytest.mark.parametrize("name", BLIND)
+def test_blind_attack_keeps_its_promises(name, net, norm):
+    check_attack(build(name), posed(net), BUDGETS[norm], feasible=False)
+
+
+@pytest.mark.parametrize("norm", BUDGETS)
+@pytest.mark.parametrize(("net", "explainer", "options"), SCENES, ids=str)
+@pytest.mark.parametrize("name", AIMED)
+def test_aimed_attack_keeps_its_promises(name, net, explainer, options, norm):
+    attack = build(name, steps=3, **AIMED[name], **options)
+    problem = posed(net, explainer)
+    proposal = check_attack(attack, problem, BUDGETS[norm])
+    assert not torch.equal(proposal, problem.images), "nothing was checked: no image moved"
+
+
+@pytest.mark.parametrize(
+    ("attack", "explainer", "norm", "feasible"),
+    [
+        (PGD(random_start=True), "gradient", "linf", False),
+        (PGD(random_start=True, against="label"), "gradient", "l2", False),
+        (RandomSign(tries=4, like=TopK(k=30)), "gradient", "linf", True),
+        (RandomSign(tries=4, like=TargetRegion()), "grad_cam", "l2", True),
+        (TopK(k=30, steps=3, select="last"), "gradient", "linf", False),
+        (TopK(k=30, steps=3, select="best_loss"), "input_x_gradient", "linf", True),
+        (TopK(k=30, steps=3, random_start=True), SmoothGrad(samples=3), "l2", True),
+        (TargetRegion(steps=3, optimiser="adam"), IntegratedGradients(steps=3), "linf", True),
+        (
+            TargetRegion(steps=3, path="double_backward", output_weight=1.0),
+            IntegratedGradients(steps=3),
+            "linf",
+            True,
+        ),
+    ],
+    ids=str,
+)
+def test_variant_keeps_its_promises(attack, explainer, norm, feasible):
+    check_attack(attack, posed("plain", explainer), BUDGETS[norm], feasible=feasible)
+
+
+class Broken(RandomNoise):
+    """Base of the broken attacks, itself faultless: random signs drawn from the image's id."""
+
+    def noise(self, problem):
+        draws = [
+            torch.rand(problem.images.shape[1:], generator=generator(0, i, "")) for i in problem.ids
+        ]
+        return (torch.stack(draws).double() * 2 - 1).sign()
+
+    def step(self, problem, budget):
+        return budget.project(problem.images + budget.epsilon * self.noise(problem), problem.images)
+
+    propose = step
+
+
+class LeavesBall(Broken):
+    def propose(self, problem, budget):
+        return self.step(problem, replace(budget, epsilon=2 * budget.epsilon))
+
+
+class LeavesBox(Broken):
+    def propose(self, problem, budget):
+        return problem.images + budget.epsilon * self.noise(problem)
+
+
+class DrawsGlobally(Broken):
+    def noise(self, problem):
+        return torch.rand_like(problem.images) * 2 - 1
+
+
+class DrawsGloballyInSecret(DrawsGlobally):
+    """Puts the generator's state back, but its result still depends on it."""
+
+    def propose(self, problem, budget):
+        with torch.random.fork_rng():
+            return self.step(problem, budget)
+
+
+class ThawsParameters(Broken):
+    def propose(self, problem, budget):
+        problem.model.requires_grad_(True)
+        return self.step(problem, budget)
+
+
+class FreezesForGoodAfterAnError(Broken):
+    def propose(self, problem, budget):
+        wanted = [p for p in problem.model.parameters() if p.requires_grad]
+        problem.model.requires_grad_(False)
+        problem.model(problem.images)
+        for parameter in wanted:
+            parameter.requires_grad_(True)
+        return self.step(problem, budget)
+
+
+class CollectsGradients(Broken):
+    def propose(self, problem, budget):
+        with torch.enable_grad():
+            problem.model(problem.images).sum().backward()
+        return self.step(problem, budget)
+
+
+class LeavesHook(Broken):
+    def propose(self, problem, budget):
+        problem.model.register_forward_hook(lambda *_: None)
+        return self.step(problem, budget)
+
+
+class LeavesTrainingMode(Broken):
+    def propose(self, problem, budget):
+        problem.model.train()
+        return self.step(problem, budget)
+
+
+class WritesOnTheImages(Broken):
+    def propose(self, problem, budget):
+        proposal = self.step(problem, budget)
+        problem.images.copy_(proposal)
+        return proposal
+
+
+class ReturnsTheImagesThemselves(Broken):
+    def propose(self, problem, budget):
+        return problem.images
+
+
+class ChangesDtype(Broken):
+    def propose(self, problem, budget):
+        return self.step(problem, budget).float()
+
+
+class Diverges(Broken):
+    def propose(self, problem, budget):
+        return self.step(problem, budget) / 0 * 0
+
+
+class MovesAtZero(Broken):
+    def propose(self, problem, budget):
+        return self.step(problem, budget) * (1 - 1e-12)
+
+
+class LooksAtItsNeighbours(Broken):
+    def noise(self, problem):
+        own, others = super().noise(problem), problem.images.mean(0)
+        return own * (problem.images - others).sign()
+
+
+class DrawsByPosition(Broken):
+    def noise(self, problem):
+        g = torch.Generator().manual_seed(0)
+        return torch.rand(problem.images.shape, generator=g, dtype=torch.float64) * 2 - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class LosesPrediction(TargetRegion):
+    def propose(self, problem, budget):
+        return PGD().propose(problem, budget)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoesHarmToItself(TargetRegion):
+    """Empties the region that it claims to fill."""
+
+    def propose(self, problem, budget):
+        return ascend(problem, budget, FillRegion(-self.objective(problem).region), self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SwallowsErrors(TargetRegion):
+    def propose(self, problem, budget):
+        try:
+            return super().propose(problem, budget)
+        except RuntimeError:
+            return problem.images.clone()
+
+
+def test_battery_accepts_what_the_broken_attacks_have_in_common():
+    check_attack(Broken(), posed("plain"), BUDGETS["linf"], feasible=False)
+
+
+@pytest.mark.parametrize(
+    ("broken", "breach"),
+    [
+        (LeavesBall, "left the ball"),
+        (LeavesBox, "left the box"),
+        (DrawsGlobally, "random state"),
+        (DrawsGloballyInSecret, "a second call differs"),
+        (ThawsParameters, "requires_grad of"),
+        (FreezesForGoodAfterAnError, "requires_grad of"),
+        (CollectsGradients, "grad of"),
+        (LeavesHook, "hooks of"),
+        (LeavesTrainingMode, "mode of"),
+        (WritesOnTheImages, r"problem\.images"),
+        (ReturnsTheImagesThemselves, "shares memory"),
+        (ChangesDtype, "dtype became"),
+        (Diverges, "not finite"),
+        (MovesAtZero, "moves at epsilon 0"),
+        (LooksAtItsNeighbours, "mixes the batch: an image alone"),
+        (DrawsByPosition, "mixes the batch"),
+    ],
+)
+def test_battery_rejects_a_broken_attack(broken, breach):
+    problem = posed(deepcopy(network("plain")))  # what they spoil must stay theirs
+    with pytest.raises(AssertionError, match=breach):
+        check_attack(broken(), problem, BUDGETS["linf"], feasible=False)
+
+
+@pytest.mark.parametrize(
+    ("broken", "breach"),
+    [
+        (LosesPrediction(), "changed the prediction"),
+        (TargetRegion(steps=3, select="last"), "changed the prediction"),
+        (DoesHarmToItself(steps=3), "worse than doing nothing"),
+        (SwallowsErrors(steps=3), "DID NOT RAISE"),
+    ],
+    ids=lambda value: type(value).__name__ if not isinstance(value, str) else "",
+)
+def test_battery_rejects_a_false_claim(broken, breach):
+    with pytest.raises((AssertionError, pytest.fail.Exception), match=breach):
+        check_attack(broken, posed("plain"), BUDGETS["linf"])

