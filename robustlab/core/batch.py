@@ -53,7 +53,10 @@ def make_batch(
     count = len(images)
     if labels is None:
         labels = torch.full((count,), UNLABELLED, dtype=torch.int64)
-    labels = torch.as_tensor(labels)
+    try:
+        labels = torch.as_tensor(labels)
+    except (TypeError, ValueError, RuntimeError):  # names, or lists of several lengths
+        raise InvalidInput("labels", f"expected whole numbers, got {labels!r}") from None
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
         raise InvalidInput("labels", f"expected whole numbers, got {labels.dtype}")
     if labels.shape != (count,):

@@ -67,11 +67,15 @@ class Budget:
         """Unit step of steepest ascent: sign for linf, gradient over its length for l2."""
         if self.norm == "linf":
             return gradient.sign()
-        return gradient / _per_image_l2(gradient).clamp(min=1e-30).view(-1, 1, 1, 1)
+        tiny = torch.finfo(gradient.dtype).tiny
+        return gradient / _per_image_l2(gradient).clamp(min=tiny).view(-1, 1, 1, 1)
 
 
 def _per_image_l2(delta: Tensor) -> Tensor:
-    return delta.flatten(1).square().sum(1).sqrt()
+    """Scaled by the largest pixel: the squares of tiny or huge gradients leave float32."""
+    flat = delta.flatten(1)
+    largest = flat.abs().amax(1, keepdim=True).clamp(min=torch.finfo(delta.dtype).tiny)
+    return (flat / largest).square().sum(1).sqrt() * largest.squeeze(1)
 
 
 def parse_number(field: str, value: object) -> float:

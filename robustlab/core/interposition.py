@@ -135,8 +135,8 @@ class Interposition(TorchFunctionMode):
     ) -> Any:
         kwargs = dict(kwargs or {})
         if self._changed:
-            args = tuple(self._current(a) for a in args)
-            kwargs = {k: self._current(v) for k, v in kwargs.items()}
+            args = tuple(self.current(a) for a in args)
+            kwargs = {k: self.current(v) for k, v in kwargs.items()}
         out_of_place = _OUT_OF_PLACE.get(func)
         changed = args[0] if out_of_place is not None else None
         func = out_of_place or func
@@ -147,8 +147,7 @@ class Interposition(TorchFunctionMode):
             arguments = {**dict(zip(names, args, strict=False)), **kwargs}
             kwargs.pop("inplace", None)
             if arguments.pop("inplace", False):
-                changed = arguments["input"]
-                args = args[: names.index("inplace")]
+                changed = arguments["input"]  # torch hands "inplace" on by name only
             output = self._handled(op, arguments, func, args, kwargs)
         if changed is not None and isinstance(output, Tensor):
             self._changed[id(changed)] = (changed, output)  # the first keeps its id alive
@@ -174,12 +173,13 @@ class Interposition(TorchFunctionMode):
 
         return handler(Call(op, arguments, run))
 
-    def _current(self, value: Any) -> Any:
+    def current(self, value: Any) -> Any:
+        """What the model means by a tensor: itself, or what an in-place change made of it."""
         if isinstance(value, Tensor):
             while id(value) in self._changed:
                 value = self._changed[id(value)][1]
         elif isinstance(value, list | tuple) and any(isinstance(v, Tensor) for v in value):
-            return type(value)(self._current(v) for v in value)
+            return type(value)(self.current(v) for v in value)
         return value
 
     def __exit__(
@@ -214,10 +214,11 @@ def _in_place_table() -> dict[Callable[..., Any], Callable[..., Any]]:
     for name in ("add", "sub", "mul"):
         table[getattr(torch.Tensor, f"__i{name}__")] = getattr(torch.Tensor, name)
     table[torch.Tensor.__itruediv__] = torch.Tensor.div
-    for name in ("relu_", "clamp_", "sigmoid_", "tanh_", "selu_", "celu_"):
+    for name in ("relu_", "clamp_", "clamp_min_", "clip_", "sigmoid_", "tanh_", "selu_", "celu_"):
         if hasattr(torch, name):
             table[getattr(torch, name)] = getattr(torch, name[:-1])
     table[F.relu_] = torch.relu
+    table[F.hardtanh_] = F.hardtanh
     return table
 
 
@@ -249,7 +250,9 @@ class _Route(torch.autograd.Function):
     ) -> Tensor:
         ctx.phase, ctx.pullback, ctx.arity = phase, pullback, len(inputs)
         ctx.set_materialize_grads(False)
-        return output.view_as(output)
+        # not view_as: it gives a batch of one other strides, for which torch 2.13's
+        # batch_norm backward returns wrong numbers
+        return torch.ops.aten.alias(output)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor | None) -> tuple[Tensor | None, ...]:

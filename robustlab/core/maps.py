@@ -23,7 +23,7 @@ Post = Literal[
     "minmax",
     "std",
 ]
-TINY = 1e-12
+TINY = 1e-30  # gradients of a saturated softmax are as small as 1e-20
 
 
 def to_maps(raw: Tensor, post: Post, size: tuple[int, int]) -> Tensor:

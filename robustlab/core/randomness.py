@@ -6,6 +6,7 @@ numbers in any batch, on any worker, on any device, in any order.
 
 import hashlib
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,12 +20,14 @@ def generator(seed: int, image_id: str, purpose: str) -> torch.Generator:
 
 def normal(like: Tensor, ids: Sequence[str] | None, seed: int, purpose: str) -> Tensor:
     """Standard normal noise in the shape of ``like``, drawn per image on the CPU."""
-    return _draw(like, ids, seed, purpose, lambda shape, g: torch.randn(shape, generator=g))
+    return _draw(like, ids, seed, purpose, lambda shape, g: torch.randn(shape, **_on_cpu(g)))
 
 
 def uniform(like: Tensor, ids: Sequence[str] | None, seed: int, purpose: str) -> Tensor:
     """Noise uniform on [-1, 1] in the shape of ``like``."""
-    return _draw(like, ids, seed, purpose, lambda shape, g: torch.rand(shape, generator=g) * 2 - 1)
+    return _draw(
+        like, ids, seed, purpose, lambda shape, g: torch.rand(shape, **_on_cpu(g)) * 2 - 1
+    )
 
 
 def signs(like: Tensor, ids: Sequence[str] | None, seed: int, purpose: str) -> Tensor:
@@ -34,8 +37,13 @@ def signs(like: Tensor, ids: Sequence[str] | None, seed: int, purpose: str) -> T
         ids,
         seed,
         purpose,
-        lambda shape, g: torch.randint(0, 2, shape, generator=g).float() * 2 - 1,
+        lambda shape, g: torch.randint(0, 2, shape, **_on_cpu(g)) * 2 - 1,
     )
+
+
+def _on_cpu(generator: torch.Generator) -> dict[str, Any]:
+    """Whatever the program's default dtype and device: both would change the stream."""
+    return {"generator": generator, "dtype": torch.float32, "device": "cpu"}
 
 
 def _draw(

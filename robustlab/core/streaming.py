@@ -27,8 +27,11 @@ def micro_batch(images: Tensor) -> int:
 
 
 def fast_layout(images: Tensor) -> Tensor:
-    """The same images in channels-last memory (2-4 times faster through a CNN on a CPU)."""
-    return images.contiguous(memory_format=torch.channels_last) if images.ndim == 4 else images
+    """A copy in channels-last memory (2-4 times faster through a CNN on a CPU).
+
+    Always a copy: a model that edits its input in place must not edit the caller's images.
+    """
+    return images.clone(memory_format=torch.channels_last) if images.ndim == 4 else images.clone()
 
 
 def logits_of(model: nn.Module, images: Tensor) -> Tensor:
@@ -61,16 +64,14 @@ def input_gradient(
     the result is differentiable in ``images`` and in the model's parameters.
     """
     with torch.enable_grad():
-        if not create_graph:
-            images = images.detach()
-        if not images.requires_grad:
-            images = images.requires_grad_() if images.is_leaf else images
+        if not (create_graph and images.requires_grad):
+            images = images.detach().requires_grad_()
         fast = fast_layout(images)
         if mode is None:
             logits = model(fast)
         else:
             with mode:
-                logits = model(fast)
+                logits = mode.current(model(fast))
         scores = score_of(logits, targets, score)
         if not scores.requires_grad:
             raise InvalidInput("model", "its output does not depend on the image differentiably")

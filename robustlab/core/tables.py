@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 from functools import cache
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -61,7 +61,9 @@ def _hints(cls: type) -> dict[str, Any]:
 
 
 def _checked(field: str, hint: Any, value: Any) -> Any:
-    if isinstance(value, bool) and hint in (int, float):  # True would silently become 1
+    wanted = (hint, *get_args(hint))
+    if isinstance(value, bool) and bool not in wanted and {int, float} & {*wanted}:
+        # True would silently become 1
         raise InvalidInput(field, f"expected a number, got {value!r}")
     try:
         return TypeAdapter(hint).validate_python(value)

@@ -49,8 +49,8 @@ class Smoothed(Wrapper):
         self.beta = beta
 
     def forward(self, images: Tensor) -> Tensor:
-        with Interposition({"relu": self._relu, "relu6": self._relu6}):
-            return self.inner(images)
+        with Interposition({"relu": self._relu, "relu6": self._relu6}) as mode:
+            return mode.current(self.inner(images))
 
     def _relu(self, call: Call) -> Tensor:
         return smooth_activation(call.input, self.beta)
@@ -77,7 +77,7 @@ class _Tally(torch.autograd.Function):
         ctx.counter = counter
         ctx.set_materialize_grads(False)
         counter.forwards += len(images)
-        return images.view_as(images)
+        return images.clone()  # a view could not be edited in place by the model
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor | None) -> tuple[Tensor | None, None]:

@@ -30,9 +30,9 @@ class ImageFolder:
             reason and ids are final; False trusts the folder and starts at once.
     """
 
-    path: Path
+    path: str | Path
     size: int = 224
-    labels: str | None = None
+    labels: str | Path | None = None
     limit: int | None = None
     check: bool = True
 
@@ -46,7 +46,7 @@ class ImageFolder:
         Raises:
             InvalidInput: no folder, no picture, only broken ones, or a wrong label file.
         """
-        root = self.path.expanduser()
+        root = Path(self.path).expanduser()
         if not root.is_dir():
             problem = "is not a folder" if root.exists() else "does not exist"
             raise InvalidInput("path", f"{root} {problem}", "give a folder of pictures")
@@ -112,6 +112,8 @@ def _why_unusable(root: Path, name: str, *, decode: bool) -> str:
         name.encode()
     except UnicodeEncodeError:  # it would fail much later, when results are written
         return "its name is not valid UTF-8; rename it"
+    if not (root / name).is_file():  # reading a pipe would wait for ever
+        return "not a regular file"
     if decode:
         try:
             read_picture(root / name, draft=True)

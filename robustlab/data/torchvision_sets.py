@@ -26,7 +26,7 @@ class TorchvisionSet:
         download: fetch missing files from the network into ``root``.
     """
 
-    root: Path
+    root: str | Path
     split: Literal["train", "test"] = "test"
     limit: int | None = None
     download: bool = False
@@ -58,7 +58,7 @@ class TorchvisionSet:
 
     def _open(self) -> Any:
         cls = getattr(import_torchvision().datasets, self.torchvision_class)
-        root = self.root.expanduser()
+        root = Path(self.root).expanduser()
         try:
             return cls(root, download=self.download, **self._which())
         except Exception as error:  # whatever broken files make torchvision's readers raise

@@ -86,7 +86,8 @@ class InputXGradient:
         ids: Sequence[str] | None = None,
         create_graph: bool = False,
     ) -> Tensor:
-        return images * self._gradient.explain(model, images, targets, create_graph=create_graph)
+        gradient = self._gradient.explain(model, images, targets, create_graph=create_graph)
+        return (images if create_graph else images.detach()) * gradient
 
     def transpose_product(
         self,
@@ -99,6 +100,7 @@ class InputXGradient:
         ids: Sequence[str] | None = None,
     ) -> Tensor:
         """A = x ⊙ g(x), so Jᵀv = g ⊙ v + H (x ⊙ v)."""
+        images = images.detach()
         curvature, gradient = hessian_vector(
             model, images, targets, images * cotangent, step=step, score=self.score
         )

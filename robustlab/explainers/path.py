@@ -67,7 +67,7 @@ class IntegratedGradients:
             score=self.score,
             create_graph=create_graph,
         )
-        return (images - self.baseline) * mean
+        return ((images if create_graph else images.detach()) - self.baseline) * mean
 
     def transpose_product(
         self,
@@ -84,7 +84,7 @@ class IntegratedGradients:
         Both terms matter: leaving out the first (as one published attack does) weakens it.
         The mean gradient is read off the same probes, (g(z+hu) + g(z−hu))/2, at no cost.
         """
-        nodes = self.nodes()
+        nodes, images = self.nodes(), images.detach()
         direction = (images - self.baseline) * cotangent
         total = torch.zeros_like(images)
         for alpha, weight in nodes:

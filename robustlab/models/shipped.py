@@ -13,7 +13,7 @@ from robustlab.models.weight_files import load_weights
 FOLDER = Path(__file__).parent / "weights"
 
 
-def give_weights(net: nn.Module, arch: str, weights: str) -> None:
+def give_weights(net: nn.Module, arch: str, weights: str | Path) -> None:
     """Fill ``net`` with what the option ``weights`` of a shipped architecture names.
 
     Args:
@@ -33,7 +33,7 @@ def give_weights(net: nn.Module, arch: str, weights: str) -> None:
     path = Path(weights).expanduser()
     if not path.is_file():
         known = f"known: none, {', '.join(sorted(shipped))}, or a file"
-        raise InvalidInput("weights", f"{weights!r} is neither shipped nor a file", known)
+        raise InvalidInput("weights", f"{str(weights)!r} is neither shipped nor a file", known)
     load_weights(net, path)
 
 

@@ -1,6 +1,7 @@
 """Two convolutions and two linear layers: the papers' small network for digits."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from torch import Tensor, nn
 
@@ -45,7 +46,7 @@ class SmallCnn:
         image_size: side of its images, a multiple of 4.
     """
 
-    weights: str = "mnist_5k"
+    weights: str | Path = "mnist_5k"
     seed: int = 0
     in_channels: int = 1
     classes: int = 10

@@ -1,6 +1,7 @@
 """A residual network small enough to train in a minute."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -67,7 +68,7 @@ class SmallResnet:
         image_size: the size it is meant for; other sizes work as well.
     """
 
-    weights: str = "mnist_5k"
+    weights: str | Path = "mnist_5k"
     seed: int = 0
     in_channels: int = 1
     classes: int = 10

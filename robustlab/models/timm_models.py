@@ -34,7 +34,7 @@ class TimmModel:
     """
 
     arch: str
-    weights: str | None = None
+    weights: str | Path | None = None
     seed: int = 0
     classes: int | None = None
     download: bool = False
@@ -81,9 +81,9 @@ class TimmModel:
         return self._create(timm, pretrained=True, pretrained_cfg_overlay={"state_dict": state})
 
     def _own(self, timm: Any) -> Any:
-        path = Path(self.weights or "").expanduser()
+        path = Path(str(self.weights)).expanduser()
         if self.weights != "none" and not path.is_file():
-            problem = f"{self.weights!r} is neither 'none' nor a file"
+            problem = f"{str(self.weights)!r} is neither 'none' nor a file"
             raise InvalidInput("weights", problem)
         options = {} if self.classes is None else {"num_classes": self.classes}
         net = self._create(timm, pretrained=False, **options)
@@ -95,7 +95,7 @@ class TimmModel:
         try:
             net: nn.Module = timm.create_model(self.arch, **options)
         except RuntimeError as error:
-            raise InvalidInput("weights", f"timm: {error}") from None
+            raise InvalidInput("weights", f"timm: {str(error)[:300]}") from None
         return net
 
 

@@ -35,7 +35,7 @@ class TorchvisionModel:
     """
 
     arch: str
-    weights: str | None = None
+    weights: str | Path | None = None
     seed: int = 0
     classes: int | None = None
     download: bool = False
@@ -54,7 +54,7 @@ class TorchvisionModel:
         models = import_torchvision().models
         check_arch("torchvision.models", self.arch, models.list_models(module=models))
         members = {member.name: member for member in models.get_model_weights(self.arch)}
-        official = members.get(self.weights or "")
+        official = members.get(str(self.weights))
         if self.weights is None:
             official = models.get_model_weights(self.arch).DEFAULT
         with seeded(self.seed):
@@ -83,10 +83,11 @@ class TorchvisionModel:
         try:
             return models.get_model(self.arch, weights=member, progress=False)
         except RuntimeError as error:
-            raise InvalidInput("weights", f"{path} does not fit {self.arch}: {error}") from None
+            reason = str(error)[:300]  # torch lists every key that differs
+            raise InvalidInput("weights", f"{path} does not fit {self.arch}: {reason}") from None
 
     def _own(self, models: Any, members: dict[str, Any]) -> nn.Module:
-        weights = self.weights or ""
+        weights = str(self.weights)
         path = Path(weights).expanduser()
         if weights != "none" and not path.is_file():
             known = f"known: none, {', '.join(members)}, or a file"

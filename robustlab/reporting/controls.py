@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from robustlab.reporting.samples import Sample, mean, per_image
 from robustlab.reporting.statistics import Interval, interval, paired_difference
 
-
 Place = tuple[str, str, str, str, str, float, str]
 Controls = Mapping[Place, Sequence[Sample]]
 

@@ -22,6 +22,12 @@ ROW: Final = 0.27  # inches
 CHARACTER: Final = 0.078  # inches, of the widest label
 BESIDE: Final = 0.12  # rows that attack and control stand apart, so that neither hides
 MANY: Final = 40
+CHANCE: Final[dict[str, Any]] = {
+    "color": palette.MUTED.light,
+    "linewidth": 1.1,
+    "linestyle": (0, (4, 3)),
+}
+"""The look of the chance floor in every figure."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,8 @@ class DriftPlot:
                 fontsize=9,
                 handletextpad=0.4,
                 columnspacing=1.4,
-                borderaxespad=0.2,
+                borderaxespad=0.0,
+                borderpad=0.2,
             )
             return inline(
                 figure, name=self.name, description=self._description(), css_class=css_class
@@ -69,16 +76,16 @@ class DriftPlot:
         ticks, labels, y = [], [], 0
         for group in groups:
             ticks.append(y)
-            labels.append(_cut(group, room))
+            labels.append(cut(group, room))
             y += 1
             for row in (row for row in self.rows if row.explainer == group):
                 self._row(axes, row, y)
                 ticks.append(y)
-                labels.append(_cut(attack_name(row), room))
+                labels.append(cut(attack_name(row), room))
                 y += 1
         axes.set_yticks(ticks, labels)
         for label, text in zip(axes.get_yticklabels(), labels, strict=True):
-            heading = text in {_cut(group, room) for group in groups}
+            heading = text in {cut(group, room) for group in groups}
             label.set_fontweight("bold" if heading else "normal")
             label.set_fontsize(9.5 if heading else 9)
         axes.tick_params(axis="both", length=0, pad=6)
@@ -107,7 +114,7 @@ class DriftPlot:
         axes.spines["left"].set_visible(False)
         axes.set_xlim(*span(self.metric, self.rows))
         for chance in sorted({row.chance for row in self.rows if row.chance is not None}):
-            axes.axvline(chance, color=palette.MUTED.light, linewidth=1.1, linestyle=(0, (4, 3)))
+            axes.axvline(chance, **CHANCE)
 
     def _legend(self) -> list[Line2D]:
         ink = palette.TEXT.light
@@ -116,12 +123,7 @@ class DriftPlot:
         if any(row.control is not None for row in self.rows):
             handles.append(Line2D([], [], label="random sign", **plain, markerfacecolor="none"))
         if any(row.chance is not None for row in self.rows):
-            dashes: dict[str, Any] = {
-                "color": palette.MUTED.light,
-                "linewidth": 1.1,
-                "linestyle": (0, (4, 3)),
-            }
-            handles.append(Line2D([], [], label="chance", **dashes))
+            handles.append(Line2D([], [], label="chance", **CHANCE))
         return handles
 
     def _description(self) -> str:
@@ -182,5 +184,6 @@ def _mark(
     )
 
 
-def _cut(text: str, room: int) -> str:
+def cut(text: str, room: int) -> str:
+    """``text`` in at most ``room`` characters."""
     return text if len(text) <= room else text[: max(3, room - 1)].rstrip() + "…"

@@ -1,6 +1,7 @@
-"""Drift over the budget: one panel per attack, one line per explainer, on one metric.
+"""Drift over the budget: one panel per explainer, one line per attack, on one metric.
 
-Solid lines are the attack with its 95 % interval, dashed ones its random-sign control.
+Solid lines are attacks with their 95 % intervals, dashed ones of the same colour their
+random-sign controls. Attacks have the colours that they have in the drift plot.
 """
 
 import math
@@ -10,17 +11,22 @@ from typing import Any, Final
 
 from markupsafe import Markup
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from robustlab.records import MetricInfo
 from robustlab.reporting import palette
-from robustlab.reporting.drift_plot import span
+from robustlab.reporting.drift_plot import CHANCE, CHARACTER, cut, span
 from robustlab.reporting.summary import SummaryRow
 from robustlab.reporting.svg import inline, new_figure, style
 from robustlab.reporting.wording import budget, norm_name, number
 
-PANEL: Final = 1.95  # inches high
-CLOSEST: Final = 0.34  # inches between two labels of the axis
+PANEL: Final = 1.45  # inches high
+LEFT: Final = 0.5
+BETWEEN: Final = 0.42
+GAP: Final = 0.62  # below a panel, for its axis and the next title
+LEGEND: Final = 0.21  # inches per line of the legend
+LABEL: Final = 0.56  # inches that a budget needs on the axis
 
 
 @dataclass(frozen=True)
@@ -35,75 +41,75 @@ class EpsilonCurve:
     explainers: Sequence[str]
 
     def draw(self, width: float, css_class: str) -> Markup:
-        """The drawing, ``width`` inches wide, with two panels beside each other if they fit."""
-        columns = min(len(self.attacks), 2 if width > 5 else 1)
-        panel_rows = math.ceil(len(self.attacks) / columns)
-        legend_rows = math.ceil((len(self.explainers) + 2) / _legend_columns(width))
-        head, gap, foot = 0.22 * legend_rows + 0.18, 0.45, 0.5
-        height = head + foot + panel_rows * (PANEL + gap)
-        left, between = 0.5, 0.35
-        panel_width = (width - left - 0.12 - between * (columns - 1)) / columns
+        """The drawing, ``width`` inches wide, with as many panels beside each other as fit."""
         with style():
-            figure = new_figure(width, height)
-            for i, attack in enumerate(self.attacks):
-                row, column = divmod(i, columns)
-                x = left + column * (panel_width + between)
-                y = height - head - gap + 0.12 - PANEL - row * (PANEL + gap)
-                box = (x / width, y / height, panel_width / width, PANEL / height)
-                axes = figure.add_axes(box)
-                self._panel(axes, attack, panel_width)
-                if column:
-                    axes.tick_params(labelleft=False)
+            handles = self._legend()
+            longest = max(len(str(handle.get_label())) for handle in handles)
+            legend_columns = max(1, min(5, int(width / (0.5 + CHARACTER * longest))))
+            head = LEGEND * math.ceil(len(handles) / legend_columns) + 0.4
+            columns = min(len(self.explainers), 3 if width > 5 else 2)
+            lines = math.ceil(len(self.explainers) / columns)
+            figure = new_figure(width, head + lines * (PANEL + GAP) + 0.1)
+            self._panels(figure, columns, head)
             figure.text(
-                0.02,
-                0.08 / height,
+                0.0,
+                0.06 / figure.get_figheight(),
                 f"budget ε ({norm_name(self.rows[0].norm)}, logarithmic)",
                 fontsize=9,
                 color=palette.MUTED.light,
             )
             figure.legend(
-                handles=self._legend(),
+                handles=handles,
                 loc="upper left",
                 bbox_to_anchor=(0.0, 1.0),
-                ncols=_legend_columns(width),
+                ncols=legend_columns,
                 fontsize=9,
                 handletextpad=0.5,
                 columnspacing=1.4,
-                borderaxespad=0.2,
+                borderaxespad=0.0,
+                borderpad=0.2,
             )
             description = self._description()
             return inline(figure, name=self.name, description=description, css_class=css_class)
 
-    def _panel(self, axes: Axes, attack: str, width: float) -> None:
-        rows = [row for row in self.rows if row.attack == attack]
+    def _panels(self, figure: Figure, columns: int, head: float) -> None:
+        width, height = figure.get_figwidth(), figure.get_figheight()
+        panel = (width - LEFT - 0.25 - BETWEEN * (columns - 1)) / columns
         for i, explainer in enumerate(self.explainers):
+            line, column = divmod(i, columns)
+            left = LEFT + column * (panel + BETWEEN)
+            bottom = height - head - PANEL - line * (PANEL + GAP)
+            box = (left / width, bottom / height, panel / width, PANEL / height)
+            axes = figure.add_axes(box)
+            self._panel(axes, explainer, panel)
+            axes.tick_params(labelleft=column == 0)
+
+    def _panel(self, axes: Axes, explainer: str, width: float) -> None:
+        rows = [row for row in self.rows if row.explainer == explainer]
+        for i, attack in enumerate(self.attacks):
             line = sorted(
-                (row for row in rows if row.explainer == explainer), key=lambda row: row.epsilon
+                (row for row in rows if row.attack == attack), key=lambda row: row.epsilon
             )
-            _attack_line(axes, line, i)
             _control_line(axes, line, i)
+            _attack_line(axes, line, i)
         for chance in sorted({row.chance for row in rows if row.chance is not None}):
-            axes.axhline(chance, color=palette.MUTED.light, linewidth=1.1, linestyle=(0, (4, 3)))
-        axes.set_title(attack, fontweight="bold", pad=7)
+            axes.axhline(chance, **CHANCE)
+        title = cut(explainer, int((width + BETWEEN) / (CHARACTER * 1.05)))
+        axes.set_title(title, fontweight="bold", fontsize=9, pad=6)
         axes.set_ylim(*span(self.metric, self.rows))
         _budget_axis(axes, sorted({row.epsilon for row in self.rows}), self.rows[0].norm, width)
 
     def _legend(self) -> list[Line2D]:
         handles = [
             Line2D([], [], color=palette.series(i).light, marker=palette.marker(i), label=name)
-            for i, name in enumerate(self.explainers)
+            for i, name in enumerate(self.attacks)
         ]
         if any(row.control is not None for row in self.rows):
             look: dict[str, Any] = {"linestyle": (0, (2, 1.5)), "marker": "o"}
             look |= {"color": palette.TEXT.light, "markerfacecolor": palette.PAPER.light}
             handles.append(Line2D([], [], label="random sign", linewidth=1.1, markersize=5, **look))
         if any(row.chance is not None for row in self.rows):
-            dashes: dict[str, Any] = {
-                "color": palette.MUTED.light,
-                "linewidth": 1.1,
-                "linestyle": (0, (4, 3)),
-            }
-            handles.append(Line2D([], [], label="chance", **dashes))
+            handles.append(Line2D([], [], label="chance", **CHANCE))
         return handles
 
     def _description(self) -> str:
@@ -113,10 +119,6 @@ class EpsilonCurve:
             for row in self.rows
         ]
         return f"{self.label} over the budget. " + "; ".join(parts) + "."
-
-
-def _legend_columns(width: float) -> int:
-    return 5 if width > 5 else 2
 
 
 def _attack_line(axes: Axes, rows: Sequence[SummaryRow], index: int) -> None:
@@ -136,8 +138,8 @@ def _attack_line(axes: Axes, rows: Sequence[SummaryRow], index: int) -> None:
         [row.mean for row in known if row.mean is not None],
         color=ink,
         marker=palette.marker(index),
-        markersize=5.5,
-        linewidth=1.9,
+        markersize=5,
+        linewidth=1.8,
         clip_on=False,
         zorder=3,
     )
@@ -150,7 +152,7 @@ def _control_line(axes: Axes, rows: Sequence[SummaryRow], index: int) -> None:
         [row.control for row in known if row.control is not None],
         color=palette.series(index).light,
         marker=palette.marker(index),
-        markersize=5,
+        markersize=4.5,
         markerfacecolor=palette.PAPER.light,
         linewidth=1.1,
         linestyle=(0, (2, 1.5)),
@@ -162,16 +164,17 @@ def _control_line(axes: Axes, rows: Sequence[SummaryRow], index: int) -> None:
 def _budget_axis(axes: Axes, epsilons: Sequence[float], norm: str, width: float) -> None:
     """Logarithmic, labelled at the budgets that were run, as far as labels have room."""
     axes.set_xscale("log")
-    low, high = epsilons[0] / 1.25, epsilons[-1] * 1.25
+    low, high = epsilons[0] / 1.3, epsilons[-1] * 1.3
     axes.set_xlim(low, high)
     inches = width / math.log(high / low)
     shown: list[float] = []
     for epsilon in epsilons:
-        if not shown or inches * math.log(epsilon / shown[-1]) >= CLOSEST + 0.2:
+        if not shown or inches * math.log(epsilon / shown[-1]) >= LABEL:
             shown.append(epsilon)
     axes.set_xticks(shown, [budget(norm, epsilon) for epsilon in shown])
     axes.set_xticks([], minor=True)
     axes.grid(visible=False, axis="x")
     axes.grid(visible=True, axis="y")
-    axes.tick_params(axis="both", length=0, pad=6, labelcolor=palette.MUTED.light)
+    axes.locator_params(axis="y", nbins=5)
+    axes.tick_params(axis="both", length=0, pad=6, labelsize=9, labelcolor=palette.MUTED.light)
     axes.spines["left"].set_visible(False)

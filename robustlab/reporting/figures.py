@@ -54,7 +54,7 @@ def drift_figures(table: Sequence[SummaryRow], manifest: Manifest) -> list[Figur
 def epsilon_figures(table: Sequence[SummaryRow], manifest: Manifest) -> list[Figure]:
     """One ε curve per metric and model, where more than one budget was run."""
     return [
-        _epsilon_figure(label, metric, place, rows, i)
+        _epsilon_figure(label, metric, place, rows, _attacks(table), i)
         for i, (label, metric, place, rows) in enumerate(_places(table, manifest))
         if len({row.epsilon for row in rows if row.epsilon > 0}) > 1
     ]
@@ -86,10 +86,10 @@ def _drift_figure(
 ) -> Figure:
     largest = max(row.epsilon for row in rows)
     shown = [row for row in rows if row.epsilon == largest]
+    direct = [row for row in shown if row.against in ("", row.explainer)]
     note = ""
-    if len(shown) > MANY:
-        shown = [row for row in shown if row.against in ("", row.explainer)]
-        note = " Transferred attacks are in the table only."
+    if len(shown) > MANY and len(direct) < len(shown):
+        shown, note = direct, " Transferred attacks are in the table only."
     caption = (
         f"{place.model} on {place.data}, {norm_name(place.norm)} budget "
         f"ε = {budget(place.norm, largest)}.{note}"
@@ -102,10 +102,14 @@ def _drift_figure(
 
 
 def _epsilon_figure(
-    label: str, metric: MetricInfo, place: Place, rows: Sequence[SummaryRow], index: int
+    label: str,
+    metric: MetricInfo,
+    place: Place,
+    rows: Sequence[SummaryRow],
+    attacks: Sequence[str],
+    index: int,
 ) -> Figure:
     shown = [row for row in rows if row.epsilon > 0 and row.against in ("", row.explainer)]
-    attacks = _attacks(shown)
     explainers = list(dict.fromkeys(row.explainer for row in shown))
     better = "higher" if metric.higher_is_more_stable else "lower"
     caption = f"{place.model} on {place.data}; {better} is more stable."

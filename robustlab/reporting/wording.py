@@ -22,8 +22,9 @@ def number(value: float | None) -> str:
     if value is None:
         return MISSING
     size = abs(value)
-    if size >= 1000 or 0 < size < 0.0005:
-        return _typographic(f"{value:.2e}")
+    if size >= 10_000 or 0 < size < 0.0005:
+        digits, _, power = f"{value:.1e}".partition("e")
+        return _typographic(digits) + "e" + _typographic(f"{int(power)}")
     return _typographic(f"{value:.{3 if size < 10 else 1 if size < 100 else 0}f}")
 
 

@@ -5,7 +5,7 @@ Everything is measured here, from outside; nothing that the attack or the judge 
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 from unittest import mock
@@ -115,7 +115,7 @@ def check_interruptions(attack: Attack, problem: Problem, budget: Budget) -> Non
         else Unreliable(problem.explainer)
     )
     explainer.at = 3
-    with untouched(problem), pytest.raises(Broken) if attack.needs_explainer else allowed():
+    with untouched(problem), pytest.raises(Broken) if attack.needs_explainer else suppress(Broken):
         attack.propose(replace(problem, explainer=explainer), budget)
 
     leaf = [m for m in problem.model.modules() if not list(m.children())][-1]
@@ -125,7 +125,7 @@ def check_interruptions(attack: Attack, problem: Problem, budget: Budget) -> Non
         attack.propose(problem, budget)
         total, count.calls = count.calls, 0
         count.at = (total + 1) // 2
-        with untouched(problem), pytest.raises(Broken) if total else allowed():
+        with untouched(problem), pytest.raises(Broken) if total else suppress(Broken):
             attack.propose(problem, budget)
     finally:
         handle.remove()
@@ -166,15 +166,6 @@ class UnreliableProducts(Unreliable):
     def transpose_product(self, *args: Any, **options: Any) -> Tensor:
         self()
         return self.inner.transpose_product(*args, **options)
-
-
-@contextmanager
-def allowed() -> Iterator[None]:
-    """May raise `Broken` or not."""
-    try:
-        yield
-    except Broken:
-        pass
 
 
 @contextmanager

@@ -3,13 +3,12 @@
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from robustlab import reporting
 from tests.reporting import fixture
-
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 FLAGS = (
@@ -17,7 +16,7 @@ FLAGS = (
     "--disable-background-networking --disable-component-update --disable-sync"
 )
 
-Open = Callable[..., "sync_api.Page"]
+Open = Callable[..., Any]
 
 
 @pytest.fixture(scope="session")
@@ -31,7 +30,8 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator["sync_api.Browser"]:
+def browser() -> Iterator[Any]:
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     found = next(filter(None, map(shutil.which, NAMES)), None)
     if found is None:
         pytest.skip(f"no browser: none of {', '.join(NAMES)} is installed")
@@ -42,16 +42,16 @@ def browser() -> Iterator["sync_api.Browser"]:
 
 
 @pytest.fixture
-def visit(browser: "sync_api.Browser", pages: Path) -> Iterator[Open]:
+def visit(browser: Any, pages: Path) -> Iterator[Open]:
     """Opens a page; afterwards, any console error or request that left the disk is a failure."""
     complaints: list[str] = []
     contexts = []
 
-    def complain_about(request: "sync_api.Request") -> None:
+    def complain_about(request: Any) -> None:
         if not request.url.startswith(("file:", "data:")):
             complaints.append(f"asked for {request.url}")
 
-    def opened(name: str, *, width: int = 1280, scheme: str = "light", state: str = "") -> object:
+    def opened(name: str, *, width: int = 1280, scheme: str = "light", state: str = "") -> Any:
         context = browser.new_context(
             viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True
         )

@@ -20,7 +20,7 @@ def picture(path, colour=(255, 0, 0), size=(12, 8), **options):
 
 
 def load(path, **options):
-    return data.load("image_folder", path=str(path), size=4, **options)
+    return data.load("image_folder", path=path, size=4, **options)
 
 
 def colour(batch, image_id):
@@ -126,6 +126,7 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded(tmp_path):
     assert "decompression bomb" in dict(folder.skipped)["bomb.png"]
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_a_picture_just_over_pillows_warning_is_refused_too(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     picture(tmp_path / "good.png", size=(10, 10))
@@ -212,6 +213,16 @@ def test_a_name_that_cannot_be_written_is_skipped(tmp_path):
         folder = load(tmp_path, check=check)
         assert folder.ids == ("good.png",)
         assert "UTF-8" in folder.skipped[0][1]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_pipes_and_broken_links_are_skipped(tmp_path):
+    picture(tmp_path / "good.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "link.png").symlink_to(tmp_path / "nowhere.png")
+    folder = load(tmp_path)
+    assert folder.ids == ("good.png",)
+    assert dict(folder.skipped) == dict.fromkeys(("link.png", "pipe.png"), "not a regular file")
 
 
 def test_limit_takes_the_first_good_ones(tmp_path):

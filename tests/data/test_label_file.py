@@ -32,7 +32,7 @@ def test_labels_csv_in_the_folder_is_used(folder):
 def test_another_file_by_path_or_by_its_name_in_the_folder(folder, tmp_path_factory):
     elsewhere = tmp_path_factory.mktemp("labels") / "mine.csv"
     elsewhere.write_text("\ufefflabel,file,remark\n3,a.png,from a spreadsheet\n", encoding="utf-8")
-    assert load(folder, labels=str(elsewhere)).labels == (3, -1, -1)
+    assert load(folder, labels=elsewhere).labels == (3, -1, -1)
     (folder / "other.csv").write_text("file,label\nc.png,4\n")
     assert load(folder, labels="other.csv").labels == (-1, 4, -1)
 

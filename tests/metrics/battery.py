@@ -1,4 +1,4 @@
-"""What every agreement metric must keep: one function that raises on the first breach."""
+"""What every metric of two maps must keep: one function that raises on the first breach."""
 
 import dataclasses
 
@@ -8,9 +8,13 @@ from torch import Tensor
 
 from robustlab.core.errors import InvalidInput
 from robustlab.core.types import Metric
+from robustlab.metrics import METRICS
 
 HEIGHT, WIDTH = 12, 13  # just above SSIM's window, and not square
 EXACT = 1e-12
+
+# The metrics of two maps; those of a map and a region are not called but measure.
+PAIRWISE = [name for name, cls in METRICS.items() if "__call__" in vars(cls)]
 
 
 def maps(kind: str) -> Tensor:

@@ -78,7 +78,7 @@ def test_random_weights_belong_to_the_seed_alone(name):
 def test_weights_from_a_users_file(tmp_path):
     source = models.load("small_cnn", weights="none", seed=8)
     save_weights(source.net, tmp_path / "mine.safetensors")
-    loaded = models.load("small_cnn", weights=str(tmp_path / "mine.safetensors"))
+    loaded = models.load("small_cnn", weights=tmp_path / "mine.safetensors")
     assert all(map(torch.equal, source.parameters(), loaded.parameters()))
 
 

@@ -26,6 +26,7 @@ def cache(tmp_path, monkeypatch):
         raise AssertionError(f"tried to download {repo}")
 
     monkeypatch.setattr(hub, "hf_hub_download", no_network)
+    monkeypatch.setattr("timm.models._hub.hf_hub_download", no_network)
     return tmp_path / "hub"
 
 
@@ -43,12 +44,14 @@ def test_random_weights_and_facts(random_model):
     assert not same(models.load(NAME, weights="none", seed=5), random_model)
     assert (random_model.classes, random_model.input_size) == (1000, (3, 176, 176))
     assert not random_model.training
+    torch.testing.assert_close(random_model.mean.flatten(), torch.tensor([0.485, 0.456, 0.406]))
+    torch.testing.assert_close(random_model.std.flatten(), torch.tensor([0.229, 0.224, 0.225]))
 
 
 def test_weights_from_a_file(tmp_path):
     source = models.load(NAME, weights="none", classes=3)
     save_weights(source.net, tmp_path / "mine.safetensors")
-    assert same(models.load(NAME, weights=str(tmp_path / "mine.safetensors"), classes=3), source)
+    assert same(models.load(NAME, weights=tmp_path / "mine.safetensors", classes=3), source)
 
 
 def test_weights_from_the_cache(cache, random_model):

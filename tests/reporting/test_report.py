@@ -114,7 +114,7 @@ def test_failures_and_cautions_are_told(page: Node) -> None:
         "hessian-vector product",
         "two unrelated maps score 0.100",
         "no closed form for chance",
-        "samples = 16, noise = 0.15 · map: abs_sum",
+        "samples = 16, noise = 0.15 · map: abs_sum · conservation 1.000",
         "0123abc",
     ):
         assert words in text, words
