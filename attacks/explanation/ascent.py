@@ -14,6 +14,7 @@ from robustlab.core.maps import to_maps
 from robustlab.core.randomness import uniform
 from robustlab.core.streaming import fast_layout, logits_of, micro_batch
 from robustlab.core.types import Explainer, HessianVector, Problem
+from robustlab.core.untouched import frozen
 from robustlab.core.wrapping import Smoothed
 
 Path = Literal["auto", "double_backward", "hessian_vector"]
@@ -196,7 +197,7 @@ def _by_double_backward(
     parts = []
     for start in range(0, len(images), size):
         where = slice(start, min(start + size, len(images)))
-        with torch.enable_grad():
+        with frozen(problem.model), torch.enable_grad():
             leaf = images[where].detach().requires_grad_()
             raw = problem.explainer.explain(
                 model, leaf, problem.targets[where], ids=problem.ids[where], create_graph=True

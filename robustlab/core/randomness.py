@@ -25,9 +25,7 @@ def normal(like: Tensor, ids: Sequence[str] | None, seed: int, purpose: str) -> 
 
 def uniform(like: Tensor, ids: Sequence[str] | None, seed: int, purpose: str) -> Tensor:
     """Noise uniform on [-1, 1] in the shape of ``like``."""
-    return _draw(
-        like, ids, seed, purpose, lambda shape, g: torch.rand(shape, **_on_cpu(g)) * 2 - 1
-    )
+    return _draw(like, ids, seed, purpose, lambda shape, g: torch.rand(shape, **_on_cpu(g)) * 2 - 1)
 
 
 def signs(like: Tensor, ids: Sequence[str] | None, seed: int, purpose: str) -> Tensor:

@@ -8,6 +8,7 @@ mode where no gradient is wanted. Measure it with ``make bench``.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Final
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from robustlab.core.errors import InvalidInput
 from robustlab.core.interposition import Interposition, Phase
+from robustlab.core.linear import cheap_second_order
 from robustlab.core.score import Score, score_of
 
 # 8 images of 224², 512 digits of 28²: beyond this, activations leave the cache of a core.
@@ -83,6 +85,17 @@ def input_gradient(
                 create_graph=create_graph,
             )
     return gradient
+
+
+@contextmanager
+def _modes(create_graph: bool, mode: Interposition | None) -> Iterator[None]:
+    """Cheap second derivatives outside, the explainer's own rules inside."""
+    with ExitStack() as stack:
+        if create_graph:
+            stack.enter_context(cheap_second_order())
+        if mode is not None:
+            stack.enter_context(mode)
+        yield
 
 
 def each_micro_batch(

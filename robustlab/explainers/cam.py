@@ -1,7 +1,7 @@
 """Class activation maps: where in a convolutional layer the score comes from."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from robustlab.core.errors import InvalidInput, nearest
+from robustlab.core.linear import cheap_second_order
 from robustlab.core.maps import Post
 from robustlab.core.score import Score, score_of
 from robustlab.core.streaming import each_micro_batch, fast_layout
@@ -94,7 +95,8 @@ def layer_gradient(
             images = images.detach()
         handle = module.register_forward_hook(keep)
         try:
-            logits = model(fast_layout(images))
+            with cheap_second_order() if create_graph else nullcontext():
+                logits = model(fast_layout(images))
         finally:
             handle.remove()
         if not kept:

@@ -9,52 +9,16 @@ Biases: with ``bias=True`` they stand in the denominators and absorb relevance; 
 they are left out and relevance is conserved layer by layer up to the stabiliser.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from robustlab.core.errors import InvalidInput
+from robustlab.core.linear import Layer
 
 STABILISER = 1e-6
-
-
-@dataclass(frozen=True, eq=False)
-class Layer:
-    """A linear layer as a function: a convolution (any dimension, groups) or a matrix."""
-
-    kind: str
-    weight: Tensor
-    bias: Tensor | None
-    stride: tuple[int, ...] = ()
-    padding: tuple[int, ...] = ()
-    dilation: tuple[int, ...] = ()
-    groups: int = 1
-
-    def apply(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        """f(x; weight, bias)."""
-        if self.kind == "linear":
-            return torch.nn.functional.linear(x, weight, bias)
-        return torch.ops.aten.convolution(
-            x, weight, bias, self.stride, self.padding, self.dilation, False,
-            (0,) * len(self.stride), self.groups,
-        )  # fmt: skip
-
-    def transpose(self, s: Tensor, weight: Tensor, like: Tensor) -> Tensor:
-        """fᵀ(s; weight), in the shape of ``like``: one backward pass through the layer."""
-        if self.kind == "linear":
-            return s @ weight
-        return torch.ops.aten.convolution_backward(
-            s, like, weight, None, self.stride, self.padding, self.dilation, False,
-            (0,) * len(self.stride), self.groups, (True, False, False),
-        )[0]  # fmt: skip
-
-    def folded(self, scale: Tensor, shift: Tensor) -> "Layer":
-        """The layer followed by ``scale · z + shift`` per channel, as one layer."""
-        weight = self.weight * scale.view(-1, *(1,) * (self.weight.ndim - 1))
-        bias = shift if self.bias is None else self.bias * scale + shift
-        return replace(self, weight=weight, bias=bias)
 
 
 class Rule(Protocol):

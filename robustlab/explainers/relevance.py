@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from robustlab.core.errors import InvalidInput
 from robustlab.core.interposition import Call, Handler, Interposition, Phase, route
+from robustlab.core.linear import Layer, batch_norm_affine, layer_of
 from robustlab.core.maps import Post
 from robustlab.core.streaming import each_micro_batch, input_gradient
 from robustlab.core.types import Differentiable, Passes
@@ -21,7 +22,6 @@ from robustlab.explainers.lrp_rules import (
     Epsilon,
     Flat,
     Gamma,
-    Layer,
     Rule,
     WSquare,
     ZBox,
@@ -199,7 +199,7 @@ class RelevanceWalk:
         x = call.input
         if not x.requires_grad or call.get("weight").ndim < 2:
             return call.native()
-        layer, x = _layer_of(call)
+        layer, x = layer_of(call)
         output = call.native() if x is call.input else layer.apply(x, layer.weight, layer.bias)
         routed = self._ruled(layer, x, output)
         self._produced[id(routed)] = (routed, layer, x)
@@ -218,17 +218,11 @@ class RelevanceWalk:
         output = call.native()
         if not output.requires_grad:
             return output
-        known = self._produced.get(id(call.input))
-        if known is None or call.get("training", False) or call.get("running_mean") is None:
+        known, affine = self._produced.get(id(call.input)), batch_norm_affine(call)
+        if known is None or affine is None:
             return route(self.phase, output, lambda r: (None, r), call.input)
         _, layer, x = known
-        scale = torch.rsqrt(call.get("running_var") + call.get("eps", 1e-5))
-        if call.get("weight") is not None:
-            scale = scale * call.get("weight")
-        shift = -call.get("running_mean") * scale
-        if call.get("bias") is not None:
-            shift = shift + call.get("bias")
-        return self._ruled(layer.folded(scale, shift), x, output)
+        return self._ruled(layer.folded(*affine), x, output)
 
     def _add(self, call: Call) -> Tensor:
         a, b = call.input, call.get("other")
@@ -294,33 +288,6 @@ class RelevanceWalk:
 def conservation(raw: Tensor, scores: Tensor) -> Tensor:
     """Σ relevance / explained logit, per image: 1 where nothing was absorbed or created."""
     return raw.flatten(1).sum(1) / stabilised(scores)
-
-
-def _layer_of(call: Call) -> tuple[Layer, Tensor]:
-    """The layer, and its input padded by hand where "same" padding is lopsided."""
-    weight, bias, x = call.get("weight"), call.get("bias"), call.input
-    if call.op == "linear":
-        return Layer("linear", weight, bias), x
-    dims = weight.ndim - 2
-    stride = _each(call.get("stride", 1), dims)
-    dilation = _each(call.get("dilation", 1), dims)
-    padding = call.get("padding", 0)
-    if padding == "same":
-        total = [d * (k - 1) for d, k in zip(dilation, weight.shape[2:], strict=True)]
-        padding = tuple(t // 2 for t in total)
-        if any(t % 2 for t in total):
-            extra = [side for t in reversed(total) for side in (0, t % 2)]
-            x = torch.nn.functional.pad(x, extra)
-    elif padding == "valid":
-        padding = 0
-    return (
-        Layer("conv", weight, bias, stride, _each(padding, dims), dilation, call.get("groups", 1)),
-        x,
-    )
-
-
-def _each(value: Any, dims: int) -> tuple[int, ...]:
-    return (value,) * dims if isinstance(value, int) else tuple(value)
 
 
 def _binary(call: Call, a: Any, b: Any) -> Tensor:
