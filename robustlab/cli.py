@@ -43,9 +43,6 @@ def main() -> None:
         app()
     except (RobustlabError, UnreadableResults, OtherExperiment) as error:
         _fail(str(error))
-    except KeyboardInterrupt:
-        err.print("stopped; what is finished is stored: run the same command again to go on")
-        sys.exit(130)
 
 
 def _fail(message: str) -> NoReturn:
@@ -212,8 +209,11 @@ def train(
     ),
 ) -> None:
     """Train one of the small networks that ship with the lab, from data that ships too."""
-    from robustlab.training.small import make
+    from robustlab.core.errors import InvalidInput, nearest
+    from robustlab.training.small import RECIPES, make
 
+    if name not in RECIPES:
+        raise InvalidInput("name", f"cannot train {name!r}", nearest(name, RECIPES))
     folder.mkdir(parents=True, exist_ok=True)
     with err.status(f"training {name}"):
         card = make(name, folder)
@@ -241,14 +241,18 @@ def _run(spec: Any, folder: Path, device: str, workers: int | None, executor: st
         raise InvalidInput(
             "--executor", f"unknown {executor!r}", nearest(executor, ("local", "ray"))
         )
-    outcome = run_experiment(
-        spec,
-        folder,
-        device=device,
-        workers=workers,
-        executor=executor,  # type: ignore[arg-type]
-        watcher=_progress(),
-    )
+    try:
+        outcome = run_experiment(
+            spec,
+            folder,
+            device=device,
+            workers=workers,
+            executor=executor,  # type: ignore[arg-type]
+            watcher=_progress(),
+        )
+    except KeyboardInterrupt:
+        err.print("stopped; what is finished is stored: run the same command again to go on")
+        raise typer.Exit(130) from None
     _print_outcome(outcome)
     if outcome.crashed:
         raise typer.Exit(1)

@@ -141,3 +141,31 @@ def pictures(count: int = 3, size: int = 12, channels: int = 3, seed: int = 1) -
     """Random images in [0, 1], float64."""
     generator = torch.Generator().manual_seed(seed)
     return torch.rand(count, channels, size, size, generator=generator, dtype=torch.float64)
+
+
+class Spelled(nn.Module):
+    """Two convolutions and a matrix with ``activate`` in between, however that is written."""
+
+    def __init__(self, activate: Callable[[Tensor], Tensor], scale: float = 12.0) -> None:
+        super().__init__()
+        self.conv1, self.conv2 = nn.Conv2d(3, 5, 3, padding=1), nn.Conv2d(5, 6, 3, stride=2)
+        self.fc = nn.Linear(6, 5)
+        self.activate, self.scale = activate, scale  # scale: some values pass the 6 of ReLU6
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.activate(self.conv1(self.scale * x))
+        x = self.activate(self.scale * self.conv2(x))
+        return self.fc(x.mean((2, 3)))
+
+
+class Recorder(nn.Module):
+    """Behaves like ``net`` and remembers the size of every batch that it sees."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+        self.sizes: list[int] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.sizes.append(len(x))
+        return self.net(x)

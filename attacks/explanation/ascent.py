@@ -87,7 +87,7 @@ class Ascent:
 
 
 def ascend(problem: Problem, budget: Budget, objective: Objective, settings: Ascent) -> Tensor:
-    """X ← Π(x + α·steepest(∇ loss(map(x)))), then the best feasible iterate.
+    """Iterate x ← Π(x + α·steepest(∇ loss(map(x)))), then the best feasible iterate.
 
     Cost per step and image, with E the passes of one explanation: one forward and one
     explanation to evaluate the iterate on the true model, plus 2E (hessian_vector) or a

@@ -8,7 +8,7 @@ mode where no gradient is wanted. Measure it with ``make bench``.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from typing import Final
 
 import torch
@@ -68,12 +68,7 @@ def input_gradient(
     with torch.enable_grad():
         if not (create_graph and images.requires_grad):
             images = images.detach().requires_grad_()
-        fast = fast_layout(images)
-        if mode is None:
-            logits = model(fast)
-        else:
-            with mode:
-                logits = mode.current(model(fast))
+        logits = _forward(model, fast_layout(images), create_graph, mode)
         scores = score_of(logits, targets, score)
         if not scores.requires_grad:
             raise InvalidInput("model", "its output does not depend on the image differentiably")
@@ -87,15 +82,19 @@ def input_gradient(
     return gradient
 
 
-@contextmanager
-def _modes(create_graph: bool, mode: Interposition | None) -> Iterator[None]:
-    """Cheap second derivatives outside, the explainer's own rules inside."""
+def _forward(
+    model: nn.Module, images: Tensor, create_graph: bool, mode: Interposition | None
+) -> Tensor:
+    """The model under cheap second derivatives (outside) and the explainer's rules (inside)."""
+    modes = [cheap_second_order()] if create_graph else []
+    modes += [] if mode is None else [mode]
     with ExitStack() as stack:
-        if create_graph:
-            stack.enter_context(cheap_second_order())
-        if mode is not None:
-            stack.enter_context(mode)
-        yield
+        for active in modes:
+            stack.enter_context(active)
+        logits: Tensor = model(images)
+        for active in modes:
+            logits = active.current(logits)
+    return logits
 
 
 def each_micro_batch(

@@ -85,6 +85,7 @@ def layer_gradient(
         ):
             got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
             raise InvalidInput("layer", f"{name!r} has no spatial extent: its output is {got}")
+        output = output.clone()  # under a surrogate: what in-place operations made of it
         if not output.requires_grad:
             output = output.detach().requires_grad_()
         kept.append(output)

@@ -19,19 +19,29 @@ from robustlab.core.streaming import (
     sum_of_gradients,
 )
 from robustlab.core.types import Differentiable, Passes
+from robustlab.core.wrapping import Smoothed
 
 
 @dataclass(frozen=True, kw_only=True)
 class Gradient:
     """Vanilla backpropagation: a = ∂s/∂x.
 
+    With ``beta``, β-smoothing: the gradient of the same weights with softplus_β in place of
+    ReLU, a defence of the explanation that needs no retraining (smaller β, smoother map).
+
     Raw shape ``[B,C,H,W]``; default map Σ_c |a|. Cost: 1 forward and 1 backward pass.
-    Source: Simonyan, Vedaldi & Zisserman 2014 (their map takes max_c |a|: ``post: max_abs``).
+    Sources: Simonyan, Vedaldi & Zisserman 2014 (their map takes max_c |a|: ``post: max_abs``);
+    Dombrowski et al. 2019 for β-smoothing.
     """
 
     differentiable: ClassVar[Differentiable] = "exact"
+    beta: float | None = None
     score: Score = "logit"
     post: Post = "abs_sum"
+
+    def __post_init__(self) -> None:
+        if self.beta is not None and not self.beta > 0:
+            raise InvalidInput("beta", f"must be above 0, got {self.beta}")
 
     def explain(
         self,
@@ -42,6 +52,8 @@ class Gradient:
         ids: Sequence[str] | None = None,
         create_graph: bool = False,
     ) -> Tensor:
+        model = self._smoothed(model)
+
         def run(part: Tensor, labels: Tensor, _: slice) -> Tensor:
             return input_gradient(model, part, labels, score=self.score, create_graph=create_graph)
 
@@ -58,7 +70,11 @@ class Gradient:
         ids: Sequence[str] | None = None,
     ) -> Tensor:
         """The Jacobian is the Hessian H of the score, which is symmetric: Jᵀv = Hv."""
+        model = self._smoothed(model)
         return hessian_vector(model, images, targets, cotangent, step=step, score=self.score)[0]
+
+    def _smoothed(self, model: nn.Module) -> nn.Module:
+        return model if self.beta is None else Smoothed(model, self.beta)
 
     def cost(self) -> Passes:
         return Passes(1, 1)
@@ -99,7 +115,7 @@ class InputXGradient:
         step: float,
         ids: Sequence[str] | None = None,
     ) -> Tensor:
-        """A = x ⊙ g(x), so Jᵀv = g ⊙ v + H (x ⊙ v)."""
+        """Since a = x ⊙ g(x), Jᵀv = g ⊙ v + H (x ⊙ v)."""
         images = images.detach()
         curvature, gradient = hessian_vector(
             model, images, targets, images * cotangent, step=step, score=self.score

@@ -30,8 +30,12 @@ class Rule(Protocol):
 
 
 def stabilised(z: Tensor, epsilon: float = STABILISER) -> Tensor:
-    """Z + ε·sign(z), away from zero on both sides."""
-    return torch.where(z >= 0, z + epsilon, z - epsilon)
+    """The value z + ε·sign(z), away from zero on both sides; two of three kernels in place.
+
+    The sign of −0 is taken as −1: a zero of that sign only arises where every contribution
+    is zero, and then there is nothing to share.
+    """
+    return z.abs().add_(epsilon).copysign_(z)
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ class Epsilon:
     ) -> Tensor:
         if not self.bias and layer.bias is not None:
             z = z - _per_channel(layer, z)
-        return x * layer.transpose(r / stabilised(z, self.epsilon), layer.weight, x)
+        return _times(layer.transpose(_over(r, z, self.epsilon), layer.weight, x), x)
 
 
 @dataclass(frozen=True)
@@ -131,7 +135,7 @@ class ZBox:
         positive, negative = _parts(layer.weight)
         terms = ((x, layer.weight, 1.0), (low, positive, -1.0), (high, negative, -1.0))
         total = sum(sign * layer.apply(value, weight) for value, weight, sign in terms)
-        s = r / stabilised(total)  # type: ignore[arg-type]
+        s = _over(r, total)  # type: ignore[arg-type]
         return sum(  # type: ignore[return-value]
             sign * value * layer.transpose(s, weight, x) for value, weight, sign in terms
         )
@@ -149,7 +153,7 @@ class WSquare:
         squared = layer.weight.square()
         bias = layer.bias.square() if self.bias and layer.bias is not None else None
         total = layer.apply(torch.ones_like(x), squared, bias)
-        return layer.transpose(r / stabilised(total), squared, x)
+        return layer.transpose(_over(r, total), squared, x)
 
 
 @dataclass(frozen=True)
@@ -160,20 +164,34 @@ class Flat:
         self, layer: Layer, x: Tensor, z: Tensor, r: Tensor, box: tuple[Any, Any] | None
     ) -> Tensor:
         ones = torch.ones_like(layer.weight)
-        return layer.transpose(r / stabilised(layer.apply(torch.ones_like(x), ones)), ones, x)
+        return layer.transpose(_over(r, layer.apply(torch.ones_like(x), ones)), ones, x)
 
 
 def _two_sided(
     layer: Layer, x: Tensor, on_plus: Tensor, on_minus: Tensor, bias: Tensor | None, r: Tensor
 ) -> Tensor:
     """Shares of x⁺·on_plus + x⁻·on_minus + bias. Behind a ReLU x⁻ = 0 and half is skipped."""
-    plus = x.clamp(min=0)
-    z = layer.apply(plus, on_plus, bias)
-    if not bool((x < 0).any()):
-        return plus * layer.transpose(r / stabilised(z), on_plus, x)
-    minus = x.clamp(max=0)
-    s = r / stabilised(z + layer.apply(minus, on_minus))
-    return plus * layer.transpose(s, on_plus, x) + minus * layer.transpose(s, on_minus, x)
+    if bool(x.amin() >= 0):
+        s = _over(r, layer.apply(x, on_plus, bias))
+        return _times(layer.transpose(s, on_plus, x), x)
+    plus, minus = x.clamp(min=0), x.clamp(max=0)
+    s = _over(r, layer.apply(plus, on_plus, bias) + layer.apply(minus, on_minus))
+    return _times(layer.transpose(s, on_plus, x), plus) + _times(
+        layer.transpose(s, on_minus, x), minus
+    )
+
+
+def _over(r: Tensor, z: Tensor, epsilon: float = STABILISER) -> Tensor:
+    """R / stab(z); in place where no graph is wanted, since memory is what relevance costs."""
+    denominator = stabilised(z, epsilon)
+    if torch.is_grad_enabled():
+        return r / denominator
+    return torch.div(r, denominator, out=denominator)
+
+
+def _times(fresh: Tensor, x: Tensor) -> Tensor:
+    """Fresh · x, in place where no graph is wanted; ``fresh`` must be ours alone."""
+    return fresh * x if torch.is_grad_enabled() else fresh.mul_(x)
 
 
 def _parts(value: Tensor) -> tuple[Tensor, Tensor]:

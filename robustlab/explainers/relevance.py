@@ -134,17 +134,18 @@ class LRP:
         return lambda *_: chosen
 
     def cost(self) -> Passes:
-        """Whole-model passes, for inputs behind ReLUs (the image's own layer costs more).
+        """Whole-model passes, with the rules' own work counted as what it costs (`make bench`).
 
-        ε needs what a gradient needs. z⁺, w² and flat run each layer once more forwards;
-        αβ with β > 0 and γ twice more forwards and once more backwards.
+        ε needs what a gradient needs. z⁺, w² and flat run each layer once more forwards and
+        share relevance in memory-bound steps, about another pass; αβ with β > 0 and γ do so
+        twice, and once more backwards.
         """
         kind = self.composite or self.rule
         if kind in ("epsilon", "z_box"):
             return Passes(1, 1)
         if kind in ("epsilon_plus", "z_plus", "w_square", "flat"):
-            return Passes(2, 1)
-        return Passes(3, 2)
+            return Passes(2, 2)
+        return Passes(3, 3)
 
 
 _PASSING: Final = ("relu", "relu6", "smooth_activation", "activation", "hardtanh")

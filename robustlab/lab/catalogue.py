@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from math import isfinite
 from typing import Any
 
 import attacks
@@ -46,9 +47,11 @@ def card(section: str, name: str, cls: type) -> dict[str, Any]:
     """One component: what it is, its options with their defaults, and its promises."""
     entry: dict[str, Any] = {"name": name, "section": section, "summary": summary_of(cls)}
     entry["options"] = {f.name: _plain(f.default) for f in dataclasses.fields(cls) if f.init}
-    for promise in ("differentiable", "higher_is_more_stable", "bounds"):
+    for promise in ("differentiable", "higher_is_more_stable"):
         if hasattr(cls, promise):
             entry[promise] = getattr(cls, promise)
+    if hasattr(cls, "bounds"):  # JSON has no infinity: null where there is no bound
+        entry["bounds"] = [b if isfinite(b) else None for b in cls.bounds]
     if section == "explainers":
         passes = cls().cost()
         entry["passes"] = {"forward": passes.forward, "backward": passes.backward}

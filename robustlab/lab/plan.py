@@ -139,10 +139,7 @@ def _with_controls(choices: Sequence[AttackChoice], labels: Sequence[str]) -> tu
     """
     waged: list[Waged] = []
     for i, choice in enumerate(choices):
-        attack = _located(
-            f"attacks.{i}",
-            lambda c=choice: attacks.build(c.name, **c.options),
-        )
+        attack = _located(f"attacks.{i}", lambda c=choice: _attack(c))
         if attack.needs_explainer and choice.against not in (*labels, "each"):
             raise InvalidInput(
                 f"attacks.{i}.against",
@@ -160,6 +157,14 @@ def _with_controls(choices: Sequence[AttackChoice], labels: Sequence[str]) -> tu
         elif control is not None and not _has_shared_control(choices, waged):
             waged.append(Waged("random_sign", "random_sign", control, "control", None, ""))
     return tuple(waged)
+
+
+def _attack(choice: AttackChoice) -> Attack:
+    """Of an attack on the prediction, ``against`` is an option of its own, if it has one."""
+    attack = attacks.build(choice.name, **choice.options)
+    if attack.needs_explainer or choice.against == "each":
+        return attack
+    return attacks.build(choice.name, **choice.options, against=choice.against)
 
 
 def _has_shared_control(choices: Sequence[AttackChoice], waged: Sequence[Waged]) -> bool:
@@ -196,8 +201,8 @@ def _cell(
     measured = everyone if against is None or waged.against != "each" else (against,)
     numbers = {
         "schema": CELL_SCHEMA,
-        "model": [model.name, model.options],
-        "data": [spec.data.name, spec.data.options],
+        "model": [model.shown, model.name, model.options],
+        "data": [spec.data.shown, spec.data.name, spec.data.options],
         "ids": ids,
         "attack": waged.card(),
         "role": [waged.role, waged.label, waged.control_of],

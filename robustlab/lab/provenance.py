@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-_PACKAGES = ("robustlab", "torch", "torchvision", "numpy", "scipy", "foolbox", "torchmetrics")
+_PACKAGES = ("robustlab", "torch", "torchvision", "numpy", "scipy", "foolbox")
 
 
 @cache

@@ -1,5 +1,6 @@
 """The experiment file: what a YAML may say, checked before anything runs."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -49,24 +50,27 @@ class ExplainerChoice(Choice):
 class AttackChoice(Choice):
     """An attack. ``against`` names the explainer (by label) that an attack on explanations
     aims at, and then every explainer is measured: what one attack does to the others.
-    "each" makes the attack against each explainer and measures that one alone.
+    "each" makes the attack against each explainer and measures that one alone. An attack on
+    the prediction may have an option ``against`` of its own: whose class is left.
     """
 
     against: str = "each"
+
+
+def _radii(value: Any) -> list[float]:
+    """One number or several; fractions may be text."""
+    values = value if isinstance(value, list | tuple) else [value]
+    return [parse_number("epsilon", v) for v in values]
+
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class BudgetChoice(_Strict):
     """One or several radii of one norm; fractions such as 8/255 may be written as text."""
 
     norm: Literal["linf", "l2"] = "linf"
-    epsilon: Annotated[
-        tuple[float, ...],
-        BeforeValidator(
-            lambda v: [
-                parse_number("epsilon", e) for e in (v if isinstance(v, list | tuple) else [v])
-            ]
-        ),
-    ]
+    epsilon: Annotated[tuple[Finite, ...], BeforeValidator(_radii), Field(min_length=1)]
 
     def budgets(self) -> list[Budget]:
         return [Budget(self.norm, epsilon) for epsilon in self.epsilon]
@@ -77,8 +81,7 @@ class Gallery(_Strict):
 
     images: int = Field(default=4, ge=0)
     epsilon: Annotated[
-        tuple[float, ...] | None,
-        BeforeValidator(lambda v: v if v is None else [parse_number("epsilon", e) for e in v]),
+        tuple[float, ...] | None, BeforeValidator(lambda v: v if v is None else _radii(v))
     ] = None
 
 
@@ -143,14 +146,19 @@ def load_spec(path: Path, *, overrides: Sequence[str] = (), smoke: bool = False)
     if not isinstance(raw, dict):
         raise InvalidInput(str(path), "expected keys and values at the top level")
     raw.setdefault("name", path.stem)
-    chosen = dict(raw.get("smoke") or {}) if smoke else {}
-    for key, value in chosen.items():
+    chosen = raw.get("smoke") or {} if smoke else {}
+    if not isinstance(chosen, dict):
+        raise InvalidInput(f"{path}: smoke", f"expected keys and values, got {chosen!r}")
+    for key, value in dict(chosen).items():
         _override(raw, str(key), value)
     for text in overrides:
         key, separator, value = text.partition("=")
         if not separator:
             raise InvalidInput("--set", f"{text!r} has no '='", "write --set chunk=8")
-        _override(raw, key.strip(), yaml.safe_load(value))
+        try:
+            _override(raw, key.strip(), yaml.safe_load(value))
+        except yaml.YAMLError:
+            raise InvalidInput("--set", f"the value of {text!r} is not valid YAML") from None
     return parse_spec(raw, str(path))
 
 
@@ -192,7 +200,7 @@ def _override(raw: dict[str, Any], key: str, value: Any) -> None:
         last = i == len(parts) - 1
         done = ".".join(parts[: i + 1])
         if isinstance(here, list):
-            if not part.lstrip("-").isdigit() or not -len(here) <= int(part) < len(here):
+            if not re.fullmatch("-?[0-9]+", part) or not -len(here) <= int(part) < len(here):
                 raise InvalidInput(done, f"the list has {len(here)} entries", "count from 0")
             if last:
                 here[int(part)] = value

@@ -166,7 +166,7 @@ class SSIM:
     The value depends strongly on the scaling and on R.
 
     A constant map becomes 0 under "minmax", so two constant maps have SSIM 1 whatever
-    their values; where a factor is 0/0 (only possible at R = 0) it counts as 1. Ties play
+    their values; where a factor is 0/0 it counts as 1. Ties play
     no role.
 
     Source: Wang, Bovik, Sheikh and Simoncelli, IEEE TIP 2004.

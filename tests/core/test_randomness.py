@@ -88,10 +88,8 @@ def test_distributions_are_what_their_names_say():
     assert set(signs.flatten().tolist()) == {-1.0, 1.0} and abs(signs.mean()) < 0.02
 
 
-def test_generators_are_known_numbers():
-    """Stored results name a seed: these values may never change."""
-    generator = randomness.generator(0, "camera", "start")
-    assert generator.initial_seed() == KNOWN
-
-
-KNOWN = 0
+def test_streams_never_change():
+    """Stored results name a seed, so these numbers are part of the format."""
+    assert randomness.generator(0, "camera", "start").initial_seed() == 9132865786328602429
+    first = randomness.normal(LIKE[:1], ("camera",), 0, "start").flatten()[:3]
+    torch.testing.assert_close(first, torch.tensor([1.5130038, -1.0941162, 1.2210364]))
