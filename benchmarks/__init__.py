@@ -1,0 +1,1 @@
+"""Timing beside peers; see `make bench`."""

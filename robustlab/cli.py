@@ -24,7 +24,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-out = Console(highlight=False)
+# a pipe has no width of its own: tables get room, since nobody can resize it
+out = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 err = Console(stderr=True, highlight=False)
 
 Name = Annotated[str, typer.Argument(help="An experiment's name, or a YAML file.")]
@@ -259,13 +260,15 @@ def _run(spec: Any, folder: Path, device: str, workers: int | None, executor: st
 
 
 def _print_outcome(outcome: "Outcome") -> None:
-    from robustlab.reporting import short_table
+    from robustlab.reporting import short_cautions, short_table
 
     header, *rows = short_table(outcome.folder)
     table = Table(*header, box=None, pad_edge=False)
     for row in rows:
         table.add_row(*(_escaped(cell) for cell in row))
-    out.print(table)
+    out.print(table, soft_wrap=True)
+    for caution in short_cautions(outcome.folder):
+        out.print(f"[yellow]caution[/] {_escaped(caution)}", soft_wrap=True)
     for path, reason in outcome.skipped:
         err.print(f"[yellow]skipped[/] {_escaped(path)}: {_escaped(reason)}", soft_wrap=True)
     for what, reason in outcome.crashed:

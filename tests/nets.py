@@ -169,3 +169,24 @@ class Recorder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         self.sizes.append(len(x))
         return self.net(x)
+
+
+class Convolutions(nn.Module):
+    """Every way to convolve: groups, depthwise, dilation, lopsided "same" padding, strides."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(3, 6, (2, 4), padding="same"),
+            nn.ReLU(),
+            nn.Conv2d(6, 6, 3, padding=(2, 1), dilation=(2, 1), groups=6, bias=False),
+            nn.BatchNorm2d(6),
+            nn.ReLU6(),
+            nn.Conv2d(6, 8, 3, stride=(2, 1), padding="valid", groups=2),
+            nn.ReLU(),
+            nn.Conv2d(8, 6, 2, stride=2, padding=1, padding_mode="reflect"),
+        )
+        self.fc = nn.Linear(6, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(torch.relu(self.body(x)).mean(dim=(2, 3)))

@@ -7,7 +7,7 @@ drifted". It trusts nothing that the attack says about itself.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -75,7 +75,9 @@ def pose(
     check_labels(batch.labels, logits.shape[1])
     predictions = logits.argmax(1)
     targets = choose_targets(target, batch.labels, predictions, logits.shape[1])
-    maps = explain_maps(model, explainer, batch.images, targets, batch.ids)
+    raw = explainer.explain(model, batch.images, targets, ids=batch.ids).detach()
+    height, width = batch.images.shape[-2:]
+    maps = to_maps(raw, explainer.post, (height, width))
     if target_maps is not None and target_maps.shape != maps.shape:
         raise InvalidInput(
             "target_maps", f"expected shape {tuple(maps.shape)}, got {tuple(target_maps.shape)}"
@@ -83,7 +85,7 @@ def pose(
     return Problem(
         model=model,
         explainer=explainer,
-        images=batch.images,
+        images=batch.images.detach(),
         targets=targets,
         labels=batch.labels,
         predictions=predictions,
@@ -91,6 +93,7 @@ def pose(
         ids=batch.ids,
         seed=seed,
         target_maps=target_maps,
+        raw=raw,
     )
 
 
@@ -100,7 +103,9 @@ def propose(attack: Attack, problem: Problem, budget: Budget) -> tuple[Tensor, i
         name = type(problem.explainer).__name__
         raise NotDifferentiable(f"{type(attack).__name__} needs gradients and {name} has none")
     counted = Counted(problem.model)
-    proposal = attack.propose(replace(problem, model=counted), budget)
+    # its own tensors: what it writes into them must not reach the judge
+    own: dict[str, Any] = {k: v.clone() for k, v in vars(problem).items() if isinstance(v, Tensor)}
+    proposal = attack.propose(replace(problem, model=counted, **own), budget)
     return proposal.detach(), counted.forwards, counted.backwards
 
 
@@ -111,6 +116,7 @@ def verify(problem: Problem, budget: Budget, proposal: Tensor, *, idle: bool = F
         raise InvalidInput(
             "proposal", f"expected shape {tuple(images.shape)}, got {tuple(proposal.shape)}"
         )
+    proposal = proposal.to(images)  # attacks by way of numpy come back as float64
     finite = torch.isfinite(proposal).flatten(1).all(1)
     proposal = torch.where(finite.view(-1, 1, 1, 1), proposal, images)
     slack = RADIUS_TOLERANCE + 1e-4 * budget.epsilon
@@ -204,9 +210,9 @@ def check_labels(labels: Tensor, classes: int) -> None:
 
 def check_eval_mode(model: nn.Module) -> None:
     """Refuse a model whose answer depends on the batch or on chance."""
+    unsteady = nn.modules.batchnorm._BatchNorm | nn.modules.dropout._DropoutNd | nn.RReLU
     for name, module in model.named_modules():
-        batch_dependent = isinstance(module, nn.modules.batchnorm._BatchNorm | nn.Dropout)
-        if module.training and batch_dependent:
+        if module.training and isinstance(module, unsteady):
             raise InvalidInput(
                 "model", f"module {name!r} is in training mode", "call model.eval() first"
             )

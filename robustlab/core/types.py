@@ -98,7 +98,7 @@ class Problem:
     Attributes:
         targets: the explained class of each image.
         labels: true class, -1 where unknown. predictions: the model's clean prediction.
-        maps: clean maps on the true model.
+        maps: clean maps on the true model. raw: the attribution they were made from.
         target_maps: maps to imitate, for targeted attacks; None unless given.
         seed: with the image's id and a purpose, the only source of randomness.
     """
@@ -113,6 +113,7 @@ class Problem:
     ids: tuple[str, ...]
     seed: int = 0
     target_maps: Tensor | None = None
+    raw: Tensor | None = None
 
 
 class Attack(Protocol):

@@ -184,8 +184,8 @@ class SmoothGrad:
     ``sigma`` is in pixel units of [0,1] images (the paper's "noise level" times the range);
     noisy copies are not clipped to the box. The noise of an image depends on ``seed`` and its
     id only, so the map is a fixed, differentiable function of the image: an attack faces the
-    very noise that the judge uses. Cost: n forward and n backward passes.
-    Source: Smilkov et al. 2017.
+    very noise that the judge uses. Raw shape ``[B,C,H,W]``. Cost: n forward and n backward
+    passes. Source: Smilkov et al. 2017.
     """
 
     differentiable: ClassVar[Differentiable] = "exact"

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from robustlab.core.errors import InvalidInput
 from robustlab.core.maps import Post
-from robustlab.core.score import Score
-from robustlab.core.streaming import hessian_vector, sum_of_gradients
+from robustlab.core.score import Score, score_of
+from robustlab.core.streaming import hessian_vector, logits_of, sum_of_gradients
 from robustlab.core.types import Differentiable, Passes
 
 Rule = Literal["right", "left", "middle", "trapezoid"]
@@ -24,7 +24,8 @@ class IntegratedGradients:
     the paper; *left* takes j = 0..m−1, *middle* α_j = (j − ½)/m, *trapezoid* m equally
     spaced points from 0 to 1 with halved ends. ``baseline`` is a constant pixel value
     (black = 0). Completeness: Σ a → s(x) − s(b) as m grows; see `completeness_gap`.
-    Cost: m forward and m backward passes, streamed. Source: Sundararajan et al. 2017.
+    Raw shape ``[B,C,H,W]``. Cost: m forward and m backward passes, streamed.
+    Source: Sundararajan et al. 2017.
     """
 
     differentiable: ClassVar[Differentiable] = "exact"
@@ -100,3 +101,15 @@ class IntegratedGradients:
 
     def cost(self) -> Passes:
         return Passes(self.steps, self.steps)
+
+
+def completeness_gap(
+    model: nn.Module, explainer: IntegratedGradients, images: Tensor, targets: Tensor, raw: Tensor
+) -> Tensor:
+    """Σ a − (s(x) − s(b)) per image ``[B]``: 0 for the exact integral. Two forward passes."""
+    baseline = torch.full_like(images, explainer.baseline)
+    scores = [
+        score_of(logits_of(model, points), targets, explainer.score)
+        for points in (images, baseline)
+    ]
+    return raw.flatten(1).sum(1) - (scores[0] - scores[1])

@@ -20,6 +20,7 @@ from robustlab.core.randomness import generator
 from robustlab.core.streaming import logits_of
 from robustlab.core.types import Metric, Problem, RegionMetric
 from robustlab.data import Dataset
+from robustlab.explainers.path import IntegratedGradients, completeness_gap
 from robustlab.explainers.relevance import LRP, conservation
 from robustlab.lab.plan import Cell, Measured
 from robustlab.lab.provenance import provenance
@@ -76,8 +77,12 @@ def _measure(cell: Cell) -> tuple[RunRecord, bytes | None]:
 
 
 def _pose(cell: Cell, measured: Measured) -> Problem:
-    recipe = (cell.model, _frozen(cell.model_options), cell.data, _frozen(cell.data_options))
-    return _posed(*recipe, cell.ids, measured, cell.device)
+    return _posed(*_recipe(cell), cell.ids, measured, cell.device)
+
+
+def _recipe(cell: Cell) -> tuple[str, Any, str, Any]:
+    """What model and data are made from, as a hashable value."""
+    return cell.model, frozen(cell.model_options), cell.data, frozen(cell.data_options)
 
 
 @lru_cache(maxsize=64)
@@ -108,12 +113,12 @@ def load_data(name: str, options: Any) -> Dataset:
     return data.load(name, **_thawed(options))
 
 
-def _frozen(value: Any) -> Any:
+def frozen(value: Any) -> Any:
     """Options as a hashable value, for the caches."""
     if isinstance(value, dict):
-        return ("dict", tuple(sorted((k, _frozen(v)) for k, v in value.items())))
+        return ("dict", tuple(sorted((k, frozen(v)) for k, v in value.items())))
     if isinstance(value, list | tuple):
-        return ("list", tuple(_frozen(v) for v in value))
+        return ("list", tuple(frozen(v) for v in value))
     return value
 
 
@@ -144,7 +149,7 @@ def _rows(
     assert isinstance(net, Classifier)  # noqa: S101
     names = net.class_names
     confidence = torch.softmax(logits_of(net, problem.images), 1).amax(1)
-    dataset = load_data(cell.data, _frozen(cell.data_options))
+    dataset = load_data(cell.data, frozen(cell.data_options))
     label_names = dict(zip(dataset.ids, dataset.names, strict=True))
     measured = {
         m.label: _numbers(cell, m, p, trial, maps, dataset)
@@ -191,8 +196,7 @@ def _numbers(
             continue
         numbers.values[label] = metric(clean.maps, maps).tolist()
         numbers.chance[label] = _chance(metric, clean.maps, unrelated)
-    if isinstance(clean.explainer, LRP):
-        numbers.facts["conservation"] = _conservation(clean)
+    numbers.facts.update(_own_check(*_recipe(cell), cell.ids, measured, cell.device))
     return numbers
 
 
@@ -221,11 +225,21 @@ def region_masks(dataset: Dataset, ids: Sequence[str], maps: Tensor) -> Tensor:
     return torch.stack(masks)
 
 
-def _conservation(clean: Problem) -> list[float]:
-    """Relevance over explained logit on the clean images: 1 where nothing was lost."""
-    raw = clean.explainer.explain(clean.model, clean.images, clean.targets, ids=clean.ids)
+@lru_cache(maxsize=64)
+def _own_check(
+    model: str, model_options: Any, source: str, data_options: Any,
+    ids: tuple[str, ...], measured: Measured, device: str,
+) -> dict[str, list[float]]:  # fmt: skip
+    """What an explainer promises of its sum, on clean images: `conservation`, `completeness_gap`."""
+    clean = _posed(model, model_options, source, data_options, ids, measured, device)
+    raw = clean.raw
+    if raw is None or not isinstance(clean.explainer, LRP | IntegratedGradients):
+        return {}
+    if isinstance(clean.explainer, IntegratedGradients):
+        gap = completeness_gap(clean.model, clean.explainer, clean.images, clean.targets, raw)
+        return {"completeness_gap": gap.tolist()}
     scores = logits_of(clean.model, clean.images).gather(1, clean.targets[:, None]).squeeze(1)
-    return conservation(raw, scores).tolist()
+    return {"conservation": conservation(raw, scores).tolist()}
 
 
 # --- what is stored ------------------------------------------------------------------------

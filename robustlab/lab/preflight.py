@@ -9,7 +9,7 @@ from robustlab.core.judge import check_labels, choose_targets
 from robustlab.core.streaming import logits_of
 from robustlab.core.types import Problem, RegionMetric, Resolvable
 from robustlab.data import Dataset
-from robustlab.lab.cell import load_model, region_masks
+from robustlab.lab.cell import frozen, load_model, region_masks
 from robustlab.lab.plan import Cell, Plan
 
 
@@ -33,11 +33,9 @@ def preflight(plan: Plan, dataset: Dataset) -> None:
 
 
 def _check_model(cell: Cell, plan: Plan, dataset: Dataset) -> None:
-    from robustlab.lab.cell import _frozen
-
     batch = dataset.batch(1).to(cell.device)
     with located("models", cell.model_label):
-        net = load_model(cell.model, _frozen(cell.model_options), cell.device)
+        net = load_model(cell.model, frozen(cell.model_options), cell.device)
         logits = logits_of(net, batch.images)
     count = len(dataset.ids[: plan.spec.images])
     labels = torch.tensor(dataset.labels[:count])

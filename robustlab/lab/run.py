@@ -9,7 +9,7 @@ from typing import Any
 from robustlab import reporting
 from robustlab.core.errors import InvalidInput, RobustlabError
 from robustlab.core.tables import options_of
-from robustlab.lab.cell import load_data
+from robustlab.lab.cell import frozen, load_data
 from robustlab.lab.executors import Executor, default_workers, execute
 from robustlab.lab.plan import Cell, Plan, make_plan
 from robustlab.lab.preflight import located, preflight
@@ -49,11 +49,9 @@ def prepare(spec: ExperimentSpec, *, device: str = "cpu") -> tuple[Plan, Any]:
     Raises:
         InvalidInput: anything in the spec that cannot work, before any work is done.
     """
-    from robustlab.lab.cell import _frozen
-
     check_device(device)
     with located("data", spec.data.shown):
-        dataset = load_data(spec.data.name, _frozen(spec.data.options))
+        dataset = load_data(spec.data.name, frozen(spec.data.options))
     plan = make_plan(spec, dataset, device=device)
     preflight(plan, dataset)
     return plan, dataset

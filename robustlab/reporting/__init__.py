@@ -12,13 +12,14 @@ from robustlab.reporting.loading import Run, load
 from robustlab.reporting.report import write_report
 from robustlab.reporting.results import rows, to_csv
 from robustlab.reporting.summary import SummaryRow, summarise, to_frame
-from robustlab.reporting.terminal import short_table
+from robustlab.reporting.terminal import short_cautions, short_table
 
 __all__ = [
     "Run",
     "SummaryRow",
     "load",
     "rows",
+    "short_cautions",
     "short_table",
     "summarise",
     "write_all",

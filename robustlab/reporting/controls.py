@@ -6,6 +6,7 @@ from robustlab.reporting.samples import Sample, mean, per_image
 from robustlab.reporting.statistics import Interval, interval, paired_difference
 
 Place = tuple[str, str, str, str, str, float, str]
+SHARED = ""  # what a control serves that serves every attack
 Controls = Mapping[Place, Sequence[Sample]]
 
 
@@ -21,13 +22,15 @@ def find_controls(groups: Iterable[Sample]) -> Controls:
 def control_for(sample: Sample, known: Controls) -> Sample | None:
     """The control of an attack's sample, measured on the same explainer and budget.
 
-    A control that aimed at the same explainer is preferred; one that aimed at none serves
-    every explainer. Where several controls exist, the first of the plan counts.
+    The attack's own control is preferred to a shared one, which is the control of no attack
+    in particular; and one that aimed at the same explainer to one that aimed at none, which
+    serves every explainer. Where several exist, the first of the plan counts.
     """
     if sample.role != "attack":
         return None
     aims = (sample.group.against, "")
-    candidates = known.get(_place(sample, sample.group.attack), ())
+    own = known.get(_place(sample, sample.group.attack), ())
+    candidates = own or known.get(_place(sample, SHARED), ())
     fitting = [other for other in candidates if other.group.against in aims]
     return min(fitting, key=lambda other: aims.index(other.group.against), default=None)
 

@@ -255,8 +255,9 @@ def _figures(
     cell = record.cell
     for metric in cell.metrics:
         place = _place(record, image, explainer, metric)
-        aimed = controls.get((*place, cell.attack, cell.against))
-        control = aimed if aimed is not None else controls.get((*place, cell.attack, None))
+        servants = ((cell.attack, cell.against), (cell.attack, None), (None, None))
+        known = [controls[(*place, *who)] for who in servants if (*place, *who) in controls]
+        control = known[0] if known and cell.role == "attack" else None
         yield Figure(
             metric=metric,
             value=number(image.values.get(explainer, {}).get(metric)),

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from robustlab.reporting.cautions import cautions
 from robustlab.reporting.loading import load
 from robustlab.reporting.summary import SummaryRow, summarise
 from robustlab.reporting.wording import attack_name, budget, number, with_interval
@@ -17,7 +18,7 @@ def short_table(folder: Path | str) -> list[tuple[str, ...]]:
     metric = run.manifest.primary_metric
     table = [row for row in summarise(run) if row.metric == metric and row.role == "attack"]
     several = len({row.model for row in table}) > 1
-    header = ("explainer", "attack", "ε", metric, "random sign", "kept", "cautions")
+    header = ("explainer", "attack", "ε", metric, "random sign", "kept")
     lines = [_line(row) for row in table]
     if not several:
         return [header, *lines]
@@ -25,14 +26,28 @@ def short_table(folder: Path | str) -> list[tuple[str, ...]]:
     return [("model", *header), *((m, *line) for m, line in zip(models, lines, strict=True))]
 
 
+def short_cautions(folder: Path | str) -> list[str]:
+    """What the table's reader must know beside it: each kind of caution once, with its places.
+
+    Raises:
+        UnreadableResults: the folder holds no readable manifest.
+    """
+    run = load(folder)
+    metric = run.manifest.primary_metric
+    found = cautions([row for row in summarise(run) if row.metric == metric])
+    return [f"{c.text}: {c.places[0]}{_others(len(c.places) - 1 + c.more)}" for c in found]
+
+
+def _others(count: int) -> str:
+    return "" if count < 1 else f" and {count} more"
+
+
 def _line(row: SummaryRow) -> tuple[str, ...]:
-    kept = f"{row.n_kept} of {row.n_kept + row.n_changed}"
     return (
         row.explainer,
         attack_name(row),
         budget(row.norm, row.epsilon),
         with_interval(row.mean, row.low, row.high),
         number(row.control),
-        kept,
-        "; ".join(row.flags),
+        f"{row.n_kept} of {row.n_kept + row.n_changed}",
     )

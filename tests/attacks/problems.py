@@ -4,6 +4,7 @@ from functools import cache
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from robustlab.core.batch import make_batch
 from robustlab.core.judge import explain_maps, pose
@@ -11,6 +12,23 @@ from robustlab.core.streaming import logits_of
 from robustlab.core.types import Explainer, Problem
 from robustlab.explainers import build
 from tests.nets import Normalised, ResNetLike, Softplus, VGGLike, pictures, seeded
+
+
+class TwoConvolutions(nn.Module):
+    """A small CNN whose activation can be exchanged by hand: no interposition needed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 6, 3, padding=1)
+        self.conv2 = nn.Conv2d(6, 8, 3, stride=2, padding=1)
+        self.fc = nn.Linear(8 * 6 * 6, 4)
+        self.activation = F.relu
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.activation(self.conv1(x))
+        x = self.activation(self.conv2(x))
+        return self.fc(x.flatten(1))
+
 
 NETS = {
     "plain": lambda: Normalised(VGGLike()),

@@ -12,8 +12,9 @@ from attacks.explanation.objectives import FillRegion
 from robustlab.core.budget import Budget
 from robustlab.core.randomness import generator
 from robustlab.explainers import IntegratedGradients, SmoothGrad
-from tests.attacks.battery import check_attack
+from tests.attacks.battery import check_attack, check_budget, check_form, untouched
 from tests.attacks.problems import network, posed
+from tests.nets import pictures
 
 BUDGETS = {"linf": Budget("linf", 6 / 255), "l2": Budget("l2", 0.25)}
 BLIND = ("none", "random_sign", "random_noise", "fgsm", "pgd")  # to the explanation
@@ -70,6 +71,24 @@ def test_aimed_attack_keeps_its_promises(name, net, explainer, options, norm):
 )
 def test_variant_keeps_its_promises(attack, explainer, norm, feasible):
     check_attack(attack, posed("plain", explainer), BUDGETS[norm], feasible=feasible)
+
+
+@pytest.mark.parametrize("norm", BUDGETS)
+@pytest.mark.parametrize("name", ATTACKS)
+def test_single_precision_stays_single_and_inside(name, norm):
+    options = {"steps": 3} | AIMED[name] if name in AIMED else {}
+    problem = posed(deepcopy(network("plain")).float(), images=pictures().float())
+    with untouched(problem):
+        proposal = build(name, **options).propose(problem, BUDGETS[norm])
+    check_form(problem, proposal)
+    check_budget(problem, BUDGETS[norm], proposal)
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_images_that_collect_gradients_leave_no_graph_behind(name):
+    options = {"steps": 2} | AIMED[name] if name in AIMED else {}
+    problem = posed("plain", images=pictures().requires_grad_())
+    assert not build(name, **options).propose(problem, BUDGETS["linf"]).requires_grad
 
 
 class Broken(RandomNoise):

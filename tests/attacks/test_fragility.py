@@ -15,27 +15,11 @@ from robustlab.core.judge import judge
 from robustlab.core.randomness import uniform
 from robustlab.explainers import LRP, GradCAM, Gradient, InputXGradient, IntegratedGradients
 from robustlab.metrics import build as metric
-from tests.attacks.problems import balanced, maps_of, network, posed
+from tests.attacks.problems import TwoConvolutions, balanced, maps_of, network, posed
 from tests.nets import pictures, seeded
 
 BUDGET = Budget("linf", 8 / 255)
 K = 25
-
-
-class TwoConvolutions(nn.Module):
-    """A small CNN whose activation can be exchanged by hand: no interposition needed."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(3, 6, 3, padding=1)
-        self.conv2 = nn.Conv2d(6, 8, 3, stride=2, padding=1)
-        self.fc = nn.Linear(8 * 6 * 6, 4)
-        self.activation = F.relu
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.activation(self.conv1(x))
-        x = self.activation(self.conv2(x))
-        return self.fc(x.flatten(1))
 
 
 @pytest.fixture(scope="module")

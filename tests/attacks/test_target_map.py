@@ -13,18 +13,26 @@ from robustlab.core.batch import make_batch
 from robustlab.core.budget import Budget
 from robustlab.core.errors import InvalidInput
 from robustlab.core.judge import judge, pose
-from robustlab.explainers import Gradient, IntegratedGradients
+from robustlab.explainers import LRP, GradCAM, Gradient, IntegratedGradients
 from tests.attacks.battery import part
-from tests.attacks.problems import posed
-from tests.nets import Normalised, VGGLike, pictures, seeded
+from tests.attacks.problems import TwoConvolutions, posed
+from tests.nets import Normalised, Softplus, VGGLike, pictures, seeded
 
 BUDGET = Budget("linf", 8 / 255)
+
+
+def plain():
+    return Normalised(VGGLike())
+
+
+def smooth():
+    return Normalised(Softplus())
 
 
 @pytest.fixture(scope="module")
 def net():
     """A ReLU net whose prediction is safe: the target, not feasibility, limits the attack."""
-    return seeded(lambda: Normalised(VGGLike()))
+    return seeded(plain)
 
 
 def pearson(a: Tensor, b: Tensor) -> Tensor:
@@ -37,27 +45,29 @@ def probabilities(net: torch.nn.Module, images: Tensor) -> Tensor:
         return torch.softmax(net(images), 1)
 
 
-@pytest.mark.parametrize("path", ["hessian_vector", "double_backward"])
-@pytest.mark.parametrize("explainer", ["gradient", IntegratedGradients(steps=3)], ids=str)
-def test_map_approaches_the_target_the_more_the_larger_epsilon(net, explainer, path):
-    problem = posed(net, explainer)
+@pytest.mark.parametrize(
+    ("make", "explainer", "path"),
+    [
+        (plain, Gradient(), "hessian_vector"),
+        (plain, Gradient(), "double_backward"),
+        (plain, IntegratedGradients(steps=3), "hessian_vector"),
+        (plain, GradCAM(), "auto"),
+        (smooth, Gradient(), "hessian_vector"),
+        (smooth, IntegratedGradients(steps=3), "double_backward"),
+        (TwoConvolutions, LRP(), "auto"),
+    ],
+    ids=lambda value: getattr(value, "__name__", str(value)),
+)
+def test_map_approaches_the_target_the_more_the_larger_epsilon(make, explainer, path):
+    problem = posed(seeded(make), explainer)
     reached = [pearson(problem.maps, problem.target_maps)]
-    for epsilon in (2 / 255, 8 / 255, 32 / 255):
+    for epsilon in (4 / 255, 12 / 255, 36 / 255):
         result = judge(TargetMap(steps=15, path=path), problem, Budget("linf", epsilon))
         assert result.prediction_kept.all()
-        assert (pearson(result.maps, problem.target_maps) > reached[0]).all()
         reached.append(pearson(result.maps, problem.target_maps))
+    assert (reached[-1] > reached[0]).all()
     means = torch.stack(reached).mean(1)
     assert (means.diff() > 0.02).all(), means.tolist()
-
-
-@pytest.mark.parametrize("explainer", ["grad_cam", "lrp"])
-def test_map_approaches_the_target_for_explainers_without_products(explainer):
-    problem = posed("residual", explainer)
-    result = judge(TargetMap(steps=15), problem, BUDGET)
-    before, after = (pearson(m, problem.target_maps) for m in (problem.maps, result.maps))
-    assert (after >= before).all()
-    assert after.mean() > before.mean() + 0.02
 
 
 def test_output_barely_moves_and_the_judge_reports_it(net):
@@ -106,7 +116,8 @@ def test_more_steps_of_the_same_size_come_closer(net):
         for steps in (1, 2, 4, 8)
     ]
     values = torch.stack([objective.value(problem.maps), *values])
-    assert (values.diff(dim=0) > 0).all()
+    assert (values.diff(dim=0) >= 0).all()
+    assert (values[-1] > values[1]).all()
 
 
 # --- whose map is the target ---------------------------------------------------------------

@@ -91,5 +91,5 @@ def test_distributions_are_what_their_names_say():
 def test_streams_never_change():
     """Stored results name a seed, so these numbers are part of the format."""
     assert randomness.generator(0, "camera", "start").initial_seed() == 9132865786328602429
-    first = randomness.normal(LIKE[:1], ("camera",), 0, "start").flatten()[:3]
-    torch.testing.assert_close(first, torch.tensor([1.5130038, -1.0941162, 1.2210364]))
+    first = randomness.normal(torch.zeros(1, 1, 1, 3), ("camera",), 0, "start")
+    torch.testing.assert_close(first.flatten(), torch.tensor([1.5130038, -1.0941162, 1.2210364]))

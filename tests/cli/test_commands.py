@@ -1,0 +1,224 @@
+"""Every command at its best: what it prints, writes and returns."""
+
+import csv
+import json
+import shutil
+
+import pytest
+from PIL import Image
+
+import attacks
+import robustlab as rl
+from robustlab.lab.find import experiments
+from tests.cli.command import robustlab
+from tests.lab import tiny
+
+SECTIONS = {
+    "explainers": set(rl.explainers.EXPLAINERS),
+    "attacks": set(attacks.ATTACKS),
+    "metrics": set(rl.metrics.METRICS),
+    "training": set(rl.training.TRAINING),
+    "models": set(rl.models.MODELS),
+    "data": set(rl.data.DATASETS),
+    "experiments": set(experiments()),
+}
+
+
+def strictly(text):
+    """JSON as every reader understands it: no NaN and no Infinity."""
+
+    def refuse(word):
+        raise ValueError(f"{word} is not JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+# --- list, show, validate, plan, doctor ----------------------------------------------------
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_list_as_json(section):
+    said = robustlab("list", section, "--json")
+    entries = strictly(said.out)
+    assert (said.code, said.err) == (0, "")
+    assert isinstance(entries, list)
+    assert {entry["name"] for entry in entries} == SECTIONS[section]
+    assert len(entries) == len(SECTIONS[section])
+    for entry in entries:
+        assert entry["section"] == section
+        assert entry["summary"]
+        assert "\n" not in entry["summary"]
+
+
+def test_list_of_everything():
+    entries = strictly(robustlab("list", "--json").out)
+    found = {(entry["section"], entry["name"]) for entry in entries}
+    assert found == {(section, name) for section, names in SECTIONS.items() for name in names}
+
+
+def test_list_says_what_can_be_set():
+    (entry,) = (
+        e for e in strictly(robustlab("list", "attacks", "--json").out) if e["name"] == "top_k"
+    )
+    assert entry["options"]["k"] == 1000
+    (entry,) = (e for e in strictly(robustlab("list", "metrics", "--json").out) if e["name"] == "mse")
+    assert entry["bounds"] == [0.0, None]
+    assert entry["higher_is_more_stable"] is False
+
+
+def test_list_for_people():
+    said = robustlab("list", "explainers")
+    assert said.code == 0
+    assert all(name in said.out for name in SECTIONS["explainers"])
+
+
+@pytest.mark.parametrize(
+    ("name", "fragments"),
+    [
+        ("grad_cam", ["explainers: grad_cam", "Selvaraju", "Σ_k w_k A_k", "Cost: 1 forward"]),
+        ("top_k", ["attacks: top_k", "top_k_intersection"]),
+        ("spearman", ["metrics: spearman"]),
+        ("small_cnn", ["models: small_cnn"]),
+        ("mnist_5k", ["data: mnist_5k"]),
+        ("quickstart", ["quickstart.yaml", "# robustlab run quickstart", "question:", "smoke:"]),
+    ],
+)
+def test_show(name, fragments):
+    said = robustlab("show", name)
+    assert said.code == 0
+    for fragment in fragments:
+        assert fragment in said.out
+
+
+def test_show_a_file_of_the_users(tmp_path):
+    path = tiny.write(tmp_path / "mine.yaml")
+    assert path.read_text().strip() in robustlab("show", path).out
+
+
+def test_validate_good_and_bad_files(tmp_path):
+    good, smoke = tiny.write(tmp_path / "good.yaml"), tmp_path / "smoke.yaml"
+    tiny.write(smoke, smoke={"images": 0})
+    bad = tiny.write(tmp_path / "bad.yaml", chunk="many")
+    said = robustlab("validate", good)
+    assert (said.code, said.err) == (0, "")
+    assert f"{good}: valid" in said.out.replace("\n", "")
+    said = robustlab("validate", bad, good, smoke, "quickstrt")
+    assert said.code == 2
+    assert said.out.replace("\n", "") == f"{good}: valid"
+    first, second, third = said.err.splitlines()
+    assert f"{bad}: chunk" in first
+    assert f"{smoke}: images" in second  # a file must also be right in its smoke form
+    assert "'quickstart'" in third
+
+
+def test_validate_knows_more_than_the_form_of_a_file(tmp_path):
+    path = tiny.write(tmp_path / "bad.yaml", metrics=[{"name": "top_k_intersection", "k": 785}])
+    said = robustlab("validate", path)
+    assert said.code == 2
+    assert "metrics.0" in said.complaint
+
+
+def test_plan_counts_cells_and_runs_none(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tiny.write(tmp_path / "tiny.yaml")
+    said = robustlab("plan", path)
+    assert said.code == 0
+    assert f"{tiny.CELLS} cells, about " in said.out
+    assert "random_sign" in said.out
+    assert list(tmp_path.iterdir()) == [path]
+    assert "1 cells, about " in robustlab("plan", path, "--set", "attacks=[none]",
+                                          "--set", "chunk=5").out  # fmt: skip
+
+
+def test_plan_of_the_quickstart():
+    said = robustlab("plan", "quickstart", "--smoke")
+    assert said.code == 0
+    assert "gradient passes" in said.out
+
+
+def test_doctor_is_content():
+    said = robustlab("doctor")
+    assert said.code == 0
+    assert "bad" not in said.out.split()
+    for name in ("torch", "torchvision", "numpy", "attacks", "experiments"):
+        assert name in said.out
+
+
+# --- run, report, gallery, evaluate ---------------------------------------------------------
+
+
+def test_run_prints_a_short_table_and_where_everything_is(ran):
+    folder, said = ran
+    assert said.code == 0
+    for name in ("results.csv", "summary.csv", "report.html", "gallery.html"):
+        assert str(folder / name) in said.out
+        assert (folder / name).is_file()
+    assert "top_k" in said.out
+    assert "cell " in said.err  # the progress bar
+
+
+def test_run_writes_to_results_by_default(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tiny.write(tmp_path / "tiny.yaml", smoke={"images": 1, "attacks": ["none"]})
+    said = robustlab("run", "./tiny.yaml", "--smoke", "--workers", 1)
+    assert said.code == 0
+    assert (tmp_path / "results" / "tiny-smoke" / "results.csv").is_file()
+    said = robustlab("run", "tiny.yaml", "--set", "images=1", "--set", "attacks=[none]")
+    assert said.code == 0
+    assert (tmp_path / "results" / "tiny" / "results.csv").is_file()
+
+
+def test_report_and_gallery_are_rebuilt_to_the_same_bytes(ran, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(ran[0], folder)
+    made = {"report": ("results.csv", "summary.csv", "report.html"), "gallery": ("gallery.html",)}
+    for command, names in made.items():
+        for name in names:
+            (folder / name).unlink()
+        said = robustlab(command, folder)
+        assert said.code == 0
+        for name in names:
+            assert str(folder / name) in said.out
+            assert (folder / name).read_bytes() == (ran[0] / name).read_bytes()
+
+
+def test_evaluate_a_model_on_data_by_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    said = robustlab(
+        "evaluate", "--model", "small_cnn", "--data", "mnist_5k", "--smoke", "--workers", 1,
+        "--set", "images=3",
+    )  # fmt: skip
+    assert said.code == 0
+    with (tmp_path / "results" / "evaluate-small_cnn" / "results.csv").open(newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    assert {(row["model"], row["data"]) for row in rows} == {("small_cnn", "mnist_5k")}
+    assert len({row["image_id"] for row in rows}) == 3
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Two small colour pictures and one that is broken."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for name, colour in (("a.png", (200, 30, 30)), ("c.png", (30, 30, 200))):
+        Image.new("RGB", (40, 28), colour).save(folder / name)
+    (folder / "b.png").write_bytes(b"\x89PNG\r\n\x1a\n but then it ends")
+    return folder
+
+
+COLOUR_NET = json.dumps([{"name": "small_cnn", "in_channels": 3, "weights": "none"}])
+
+
+def test_evaluate_a_folder_of_pictures_and_skip_the_broken_one(tmp_path, pictures):
+    said = robustlab(
+        "evaluate", "--model", "small_cnn", "--data", pictures, "--smoke", "--workers", 1,
+        "--out", tmp_path / "out", "--set", f"models={COLOUR_NET}", "--set", "data.size=28",
+    )  # fmt: skip
+    assert said.code == 0
+    (line,) = (line for line in said.err.splitlines() if line.startswith("skipped"))
+    assert "b.png" in line
+    with (tmp_path / "out" / "results.csv").open(newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    assert {row["image_id"] for row in rows} == {"a.png", "c.png"}
+    assert {row["label"] for row in rows} == {"-1"}
+    assert "b.png" in (tmp_path / "out" / "experiment.json").read_text()

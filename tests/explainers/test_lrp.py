@@ -1,0 +1,356 @@
+"""LRP by the textbook: dense matrices in numpy, conservation, and what the rules cost."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from robustlab.core.errors import InvalidInput
+from robustlab.core.score import score_of
+from robustlab.core.streaming import logits_of
+from robustlab.explainers import build
+from robustlab.explainers.lrp_rules import STABILISER, AlphaBeta, ZBox, stabilised
+from robustlab.explainers.relevance import conservation
+from tests.nets import Normalised, ResNetLike, VGGLike, pictures, seeded
+
+TARGETS = torch.tensor([1, 3, 0])
+EXACT = {"rtol": 1e-9, "atol": 1e-12}
+
+# --- the textbook ---------------------------------------------------------------------------
+
+Vector = np.ndarray
+
+
+def stab(z: float, epsilon: float) -> float:
+    return z + epsilon if z >= 0 else z - epsilon
+
+
+def shares(contributions: Vector, extra: Vector, r: Vector, epsilon: float = STABILISER) -> Vector:
+    """R_i = Σ_j c_ij / stab(Σ_i c_ij + extra_j) · R_j, written out."""
+    units, inputs = contributions.shape
+    result = np.zeros(inputs)
+    for j in range(units):
+        denominator = stab(contributions[j].sum() + extra[j], epsilon)
+        for i in range(inputs):
+            result[i] += contributions[j, i] / denominator * r[j]
+    return result
+
+
+def epsilon_rule(w: Vector, b: Vector, x: Vector, z: Vector, r: Vector, epsilon=0.01) -> Vector:
+    return shares(w * x, b, r, epsilon)
+
+
+def alpha_beta_rule(w, b, x, z, r, alpha=3.0, beta=2.0):
+    c = w * x
+    up = shares(np.maximum(c, 0), np.maximum(b, 0), r)
+    down = shares(np.minimum(c, 0), np.minimum(b, 0), r)
+    return alpha * up - beta * down
+
+
+def z_plus_rule(w, b, x, z, r):
+    return alpha_beta_rule(w, b, x, z, r, alpha=1.0, beta=0.0)
+
+
+def gamma_rule(w, b, x, z, r, gamma=0.4):
+    c = w * x
+    favoured_up = shares(c + gamma * np.maximum(c, 0), b + gamma * np.maximum(b, 0), r * (z > 0))
+    favoured_down = shares(c + gamma * np.minimum(c, 0), b + gamma * np.minimum(b, 0), r * (z < 0))
+    return favoured_up + favoured_down
+
+
+def w_square_rule(w, b, x, z, r):
+    return shares(w**2, b**2, r)
+
+
+def flat_rule(w, b, x, z, r):
+    connected = (w != 0).astype(float)  # a dense matrix also holds pairs that do not meet
+    return shares(connected, 0 * b, r)
+
+
+def z_box_rule(w, b, x, z, r):
+    low, high = np.zeros_like(x), np.ones_like(x)
+    c = w * x - np.maximum(w, 0) * low - np.minimum(w, 0) * high
+    return shares(c, 0 * b, r)
+
+
+RULES = {
+    "epsilon": (epsilon_rule, {"epsilon": 0.01}),
+    "alpha_beta": (alpha_beta_rule, {"alpha": 3.0, "beta": 2.0}),
+    "z_plus": (z_plus_rule, {}),
+    "gamma": (gamma_rule, {"gamma": 0.4}),
+    "w_square": (w_square_rule, {}),
+    "flat": (flat_rule, {}),
+    "z_box": (z_box_rule, {"epsilon": 0.01}),
+}
+
+
+def as_matrix(conv: nn.Conv2d, side: int) -> tuple[Vector, Vector]:
+    """A convolution as a matrix and a bias, index by index."""
+    weight, stride, pad = conv.weight.detach().numpy(), conv.stride[0], conv.padding[0]
+    outs, ins, kernel, _ = weight.shape
+    result = (side + 2 * pad - kernel) // stride + 1
+    matrix = np.zeros((outs, result, result, ins, side, side))
+    for o, p, q, i, u, v in np.ndindex(outs, result, result, ins, kernel, kernel):
+        row, column = p * stride + u - pad, q * stride + v - pad
+        if 0 <= row < side and 0 <= column < side:
+            matrix[o, p, q, i, row, column] = weight[o, i, u, v]
+    bias = np.repeat(conv.bias.detach().numpy(), result * result)
+    return matrix.reshape(outs * result * result, -1), bias
+
+
+def textbook(net: nn.Sequential, image: Vector, target: int, rule: str, bias: bool) -> Vector:
+    """Relevance of (convolution → activation → flatten → matrix), in dense matrices."""
+    conv, activation, _, dense = net
+    w1, b1 = as_matrix(conv, image.shape[-1])
+    w2, b2 = dense.weight.detach().numpy(), dense.bias.detach().numpy()
+    x0 = image.ravel()
+    z1 = w1 @ x0 + b1
+    x1 = np.maximum(z1, 0) if isinstance(activation, nn.ReLU) else z1
+    z2 = w2 @ x1 + b2
+    r2 = np.zeros_like(z2)
+    r2[target] = z2[target]
+    formula, _ = RULES[rule]
+    upper = epsilon_rule if rule == "z_box" else formula  # only the first layer sees the image
+    kept1, kept2 = (b1, b2) if bias else (0 * b1, 0 * b2)
+    r1 = upper(w2, kept2, x1, z2, r2)
+    return formula(w1, kept1, x0, z1, r1).reshape(image.shape)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("activation", [nn.ReLU(), nn.Identity()])
+@pytest.mark.parametrize("shift", [0.0, 0.4])
+def test_rules_equal_the_textbook_in_dense_matrices(rule, bias, activation, shift):
+    """Inputs of both signs, at the image and (without ReLU) at the matrix."""
+    net = seeded(
+        lambda: nn.Sequential(
+            nn.Conv2d(2, 3, 3, stride=2, padding=1), activation, nn.Flatten(), nn.Linear(12, 4)
+        )
+    )
+    images = pictures(size=4, channels=2) - shift
+    explainer = build("lrp", rule=rule, bias=bias, **RULES[rule][1])
+    found = explainer.explain(net, images, TARGETS).numpy()
+    for image, target, relevance in zip(images.numpy(), TARGETS.tolist(), found, strict=True):
+        expected = textbook(net, image, target, rule, bias)
+        np.testing.assert_allclose(relevance, expected, rtol=1e-8, atol=1e-11)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("bias", [True, False])
+def test_one_matrix_equals_the_textbook(rule, bias):
+    net = seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(12, 4)))
+    image = pictures(1, size=2, channels=3)
+    explainer = build("lrp", rule=rule, bias=bias, **RULES[rule][1])
+    found = explainer.explain(net, image, TARGETS[:1]).numpy().ravel()
+    w, b = (p.detach().numpy() for p in (net[1].weight, net[1].bias))
+    x = image.numpy().ravel()
+    z = w @ x + b
+    r = np.where(np.arange(4) == int(TARGETS[0]), z, 0.0)
+    expected = RULES[rule][0](w, b if bias else 0 * b, x, z, r)
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_the_stabiliser_leads_away_from_zero():
+    z = torch.tensor([2.0, -2.0, 0.0, 1e-9, -1e-9], dtype=torch.float64)
+    expected = torch.tensor([2.1, -2.1, 0.1, 0.1, -0.1], dtype=torch.float64)
+    torch.testing.assert_close(stabilised(z, 0.1), expected)
+    assert z[0] == 2.0, "its argument is not its own"
+
+
+# --- theorems -------------------------------------------------------------------------------
+
+CONSERVING = [
+    *({"rule": rule, **options} for rule, (_, options) in RULES.items() if rule != "epsilon"),
+    {"rule": "epsilon"},
+    {"composite": "epsilon_plus"},
+    {"composite": "epsilon_gamma_box"},
+    {"composite": "epsilon_alpha2_beta1"},
+]
+
+
+@pytest.mark.parametrize("options", CONSERVING, ids=lambda o: "-".join(map(str, o.values())))
+def test_without_biases_relevance_is_conserved(options):
+    net, images = seeded(lambda: VGGLike(bias=False)), pictures()
+    options = {key: value for key, value in options.items() if key != "epsilon"}
+    raw = build("lrp", **options).explain(net, images, TARGETS)
+    scores = score_of(logits_of(net, images), TARGETS)
+    torch.testing.assert_close(
+        conservation(raw, scores), torch.ones(3, dtype=torch.float64), rtol=0, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("make", [VGGLike, ResNetLike])
+@pytest.mark.parametrize("composite", ["epsilon_plus", "epsilon_gamma_box"])
+def test_biases_can_be_left_out_of_the_shares(make, composite):
+    """Then relevance is conserved through biases and batch-norm shifts too."""
+    net, images = seeded(make), pictures()
+    scores = score_of(logits_of(net, images), TARGETS)
+    ones = torch.ones(3, dtype=torch.float64)
+    without = build("lrp", composite=composite, bias=False).explain(net, images, TARGETS)
+    torch.testing.assert_close(conservation(without, scores), ones, rtol=0, atol=1e-3)
+    within = build("lrp", composite=composite).explain(net, images, TARGETS)
+    assert (conservation(within, scores) - 1).abs().max() > 0.01, "biases absorb relevance"
+
+
+def test_conservation_is_measured_per_image():
+    raw = torch.tensor([[1.0, 2.0], [3.0, -3.0], [0.0, -4.0]]).view(3, 1, 1, 2)
+    found = conservation(raw, torch.tensor([3.0, 2.0, -2.0]))
+    torch.testing.assert_close(found, torch.tensor([1.0, 0.0, 2.0]))
+
+
+def test_small_epsilon_is_input_times_gradient_on_a_bias_free_relu_net():
+    net, images = seeded(lambda: VGGLike(bias=False)), pictures()
+    relevance = build("lrp", rule="epsilon", epsilon=1e-14).explain(net, images, TARGETS)
+    expected = build("input_x_gradient").explain(net, images, TARGETS)
+    torch.testing.assert_close(relevance, expected, rtol=1e-6, atol=1e-9)
+
+
+def test_z_plus_is_alpha_one_beta_zero():
+    net, images = seeded(VGGLike), pictures()
+    plus = build("lrp", rule="z_plus").explain(net, images, TARGETS)
+    special = build("lrp", rule="alpha_beta", alpha=1.0, beta=0.0).explain(net, images, TARGETS)
+    assert torch.equal(plus, special)
+    assert not torch.equal(plus, build("lrp", rule="alpha_beta").explain(net, images, TARGETS))
+
+
+def test_gamma_tends_to_z_plus_where_inputs_are_not_negative():
+    """On R ≥ 0 and z > 0 a large γ leaves only the positive contributions."""
+    net = seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(12, 4, bias=False)))
+    images = pictures(size=2)
+    logits = logits_of(net, images)
+    targets = logits.argmax(1)
+    assert (logits.amax(1) > 0).all()
+    gamma = build("lrp", rule="gamma", gamma=1e9).explain(net, images, targets)
+    plus = build("lrp", rule="z_plus").explain(net, images, targets)
+    torch.testing.assert_close(gamma, plus, rtol=1e-5, atol=1e-9)
+
+
+# --- the same operation in other words ------------------------------------------------------
+
+
+class Pooled(nn.Module):
+    def __init__(self, pool) -> None:
+        super().__init__()
+        self.conv, self.fc, self.pool = nn.Conv2d(3, 4, 3), nn.Linear(4, 5), pool
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.pool(F.relu(self.conv(x))))
+
+
+POOLS = {
+    "x.mean((2, 3))": lambda x: x.mean((2, 3)),
+    "x.mean(dim=[2, 3])": lambda x: x.mean(dim=[2, 3]),
+    "torch.mean": lambda x: torch.mean(x, (2, 3)),
+    "twice": lambda x: x.mean(3).mean(2),
+    "flat": lambda x: x.flatten(2).mean(2),
+    "F.adaptive_avg_pool2d": lambda x: F.adaptive_avg_pool2d(x, 1).flatten(1),
+    "nn.AdaptiveAvgPool2d": lambda x: nn.AdaptiveAvgPool2d(1)(x)[:, :, 0, 0],
+    "F.avg_pool2d": lambda x: F.avg_pool2d(x, 10).squeeze(),
+    "sum over the count": lambda x: x.sum((2, 3)) / 100,
+    "torch.sum": lambda x: torch.sum(x, dim=(2, 3)) * 0.01,
+}
+
+
+@pytest.mark.parametrize("spelling", POOLS)
+def test_an_average_shares_in_proportion_however_it_is_written(spelling):
+    net, plain = (seeded(lambda s=s: Pooled(POOLS[s])) for s in (spelling, "x.mean((2, 3))"))
+    explainer = build("lrp")
+    expected = explainer.explain(plain, pictures(), TARGETS)
+    torch.testing.assert_close(explainer.explain(net, pictures(), TARGETS), expected, **EXACT)
+
+
+class Written(nn.Module):
+    """A normalisation in front of a network that sees the image first."""
+
+    def __init__(self, normalise, flat: bool) -> None:
+        super().__init__()
+        self.normalise, self.flat = normalise, flat
+        self.conv, self.fc = nn.Conv2d(3, 4, 3), nn.Linear(4 * 16 if not flat else 108, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.normalise(x)
+        return self.fc(x.flatten(1) if self.flat else F.relu(self.conv(x)).flatten(1))
+
+
+NORMALISATIONS = {
+    "minus, over": lambda x: (x - 0.4) / 0.2,
+    "times, minus": lambda x: x * 5 - 2,
+    "reversed": lambda x: -(0.4 - x) * 5 if False else (x * 5.0).sub(2.0),
+    "in place": lambda x: x.clone().sub_(0.4).div_(0.2),
+    "methods": lambda x: x.sub(0.4).mul(5.0),
+    "by tensors": lambda x: (x - torch.full((3, 1, 1), 0.4).to(x)) / torch.full((3, 1, 1), 0.2).to(x),
+    "laid out first": lambda x: (x.contiguous() - 0.4) / 0.2,
+    "laid out last": lambda x: ((x - 0.4) / 0.2).contiguous(),
+    "copied last": lambda x: ((x - 0.4) / 0.2).clone(),
+}
+
+
+@pytest.mark.parametrize("spelling", NORMALISATIONS)
+@pytest.mark.parametrize("flat", [False, True], ids=["convolution", "matrix"])
+def test_the_pixel_box_goes_through_the_models_own_normalisation(spelling, flat):
+    net, plain = (
+        seeded(lambda s=s: Written(NORMALISATIONS[s], flat)) for s in (spelling, "minus, over")
+    )
+    images, explainer = pictures(size=6), build("lrp", rule="z_box", epsilon=0.01)
+    found = explainer.explain(net, images, TARGETS)
+    torch.testing.assert_close(
+        found, explainer.explain(plain, images, TARGETS), rtol=1e-7, atol=1e-10
+    )
+    epsilon = build("lrp", rule="epsilon", epsilon=0.01).explain(net, images, TARGETS)
+    assert not torch.allclose(found, epsilon), "z^B at the image, not ε"
+
+
+def test_z_box_refuses_a_layer_that_does_not_see_the_image():
+    with pytest.raises(InvalidInput, match="sees the image"):
+        ZBox().relevance(None, torch.ones(1), torch.ones(1), torch.ones(1), None)
+
+
+@pytest.mark.parametrize(("alpha", "beta"), [(1.0, 1.0), (2.0, 0.5), (-1.0, -2.0)])
+def test_alpha_and_beta_must_fit(alpha, beta):
+    with pytest.raises(InvalidInput, match="must be 1"):
+        AlphaBeta(alpha, beta)
+
+
+# --- cost -----------------------------------------------------------------------------------
+
+
+class Convolutions(TorchDispatchMode):
+    """Counts convolutions and their transposes as they reach the kernels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.forwards = self.backwards = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.forwards += func is torch.ops.aten.convolution.default
+        self.backwards += func is torch.ops.aten.convolution_backward.default
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    ("options", "forwards", "backwards"),
+    [
+        ({"rule": "epsilon"}, 1, 1),
+        ({"rule": "z_plus"}, 2, 1),
+        ({"rule": "w_square"}, 2, 1),
+        ({"rule": "flat"}, 2, 1),
+        ({"rule": "gamma"}, 3, 2),
+        ({"rule": "alpha_beta"}, 3, 2),
+        ({"composite": "epsilon_plus"}, 2, 1),
+        ({"composite": "epsilon_alpha2_beta1"}, 3, 2),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("make", [VGGLike, lambda: Normalised(VGGLike())])
+def test_rules_run_no_more_convolutions_than_they_must(options, forwards, backwards, make):
+    net, explainer = seeded(make), build("lrp", **options)
+    convs = [m for m in net.modules() if isinstance(m, nn.Conv2d)]
+    with Convolutions() as counted:
+        explainer.explain(net, pictures(), TARGETS)
+    # negative inputs, as behind a normalisation, cost both parts of a rule at the first layer
+    extra = 2 if make is not VGGLike else 0
+    assert counted.forwards <= forwards * len(convs) + extra
+    assert counted.backwards <= backwards * len(convs) + extra
+    assert explainer.cost().forward >= forwards and explainer.cost().backward >= backwards
