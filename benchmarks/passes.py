@@ -56,6 +56,7 @@ class Job:
 
 
 def main() -> None:
+    """Bench both networks and print, or store, the ratios."""
     arguments = _arguments()
     warnings.filterwarnings("ignore")
     if arguments.threads:
@@ -222,14 +223,18 @@ def _zennit(model: nn.Module, problem: Problem) -> list[Job]:
         return relevance
 
     composites = (
-        ("lrp epsilon_plus", EpsilonPlus),
-        ("lrp epsilon_alpha2_beta1", EpsilonAlpha2Beta1),
+        ("lrp epsilon_plus", EpsilonPlus, 2),
+        ("lrp epsilon_alpha2_beta1", EpsilonAlpha2Beta1, 3),
+    )
+    layouts = (
+        ("zennit", problem.images),
+        ("zennit (tuned)", fast_layout(problem.images)),
     )
     return [
-        Job(who, what, *((2, 1) if what.endswith("plus") else (3, 2)), run(composite, x))  # type: ignore[arg-type]
-        for who, x in (("zennit", problem.images), ("zennit (channels-last)", fast_layout(problem.images)))
-        for what, composite in composites
-    ]  # fmt: skip
+        Job(who, what, stated, stated, run(composite, images))
+        for who, images in layouts
+        for what, composite, stated in composites
+    ]
 
 
 def _title(name: str, options: dict[str, object]) -> str:
@@ -238,7 +243,9 @@ def _title(name: str, options: dict[str, object]) -> str:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--images", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)

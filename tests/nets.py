@@ -44,7 +44,7 @@ class VGGLike(nn.Module):
 
 
 class Functional(nn.Module):
-    """The same network with functional activations, in-place ones and ignored results among them."""
+    """The same network with functional activations, some in place with the result ignored."""
 
     def __init__(self, twin: VGGLike) -> None:
         super().__init__()
@@ -69,7 +69,9 @@ class Block(nn.Module):
         self.conv2 = nn.Conv2d(outside, outside, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(outside)
         self.short = (
-            nn.Sequential(nn.Conv2d(inside, outside, 1, stride, bias=False), nn.BatchNorm2d(outside))
+            nn.Sequential(
+                nn.Conv2d(inside, outside, 1, stride, bias=False), nn.BatchNorm2d(outside)
+            )
             if stride > 1
             else nn.Identity()
         )

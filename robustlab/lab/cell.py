@@ -230,7 +230,7 @@ def _own_check(
     model: str, model_options: Any, source: str, data_options: Any,
     ids: tuple[str, ...], measured: Measured, device: str,
 ) -> dict[str, list[float]]:  # fmt: skip
-    """What an explainer promises of its sum, on clean images: `conservation`, `completeness_gap`."""
+    """What an explainer promises of its sum: `conservation` or `completeness_gap`, clean."""
     clean = _posed(model, model_options, source, data_options, ids, measured, device)
     raw = clean.raw
     if raw is None or not isinstance(clean.explainer, LRP | IntegratedGradients):

@@ -61,7 +61,9 @@ def test_list_says_what_can_be_set():
         e for e in strictly(robustlab("list", "attacks", "--json").out) if e["name"] == "top_k"
     )
     assert entry["options"]["k"] == 1000
-    (entry,) = (e for e in strictly(robustlab("list", "metrics", "--json").out) if e["name"] == "mse")
+    (entry,) = (
+        e for e in strictly(robustlab("list", "metrics", "--json").out) if e["name"] == "mse"
+    )
     assert entry["bounds"] == [0.0, None]
     assert entry["higher_is_more_stable"] is False
 

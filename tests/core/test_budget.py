@@ -182,6 +182,7 @@ def test_impossible_budgets_are_refused(options, field, words):
 def test_a_long_l2_budget_is_no_mistake():
     origin = torch.rand(1, 3, 4, 4)
     target = torch.rand(1, 3, 4, 4)
-    assert torch.equal(Budget("l2", math.inf).project(target, origin).clamp(0, 1), target) or (
-        Budget("l2", 1e3).project(target, origin) - target
-    ).abs().max() < 1e-6
+    assert (
+        torch.equal(Budget("l2", math.inf).project(target, origin).clamp(0, 1), target)
+        or (Budget("l2", 1e3).project(target, origin) - target).abs().max() < 1e-6
+    )

@@ -244,9 +244,7 @@ def same_meaning(net: nn.Module) -> None:
     watched = input_gradient(net, images, TARGETS, mode=Interposition({}))
     torch.testing.assert_close(watched, plain, **EXACT)
     guided = Interposition({"relu": lambda call: call.native(), "add": lambda call: call.native()})
-    torch.testing.assert_close(
-        input_gradient(net, images, TARGETS, mode=guided), plain, **EXACT
-    )
+    torch.testing.assert_close(input_gradient(net, images, TARGETS, mode=guided), plain, **EXACT)
 
 
 @pytest.mark.parametrize("activate", IN_PLACE, ids=lambda f: f.__name__)
@@ -368,7 +366,9 @@ def test_smoothed_tends_to_the_net_at_rate_one_over_beta(make):
 
 
 def test_one_layer_of_units_moves_by_at_most_ln2_over_beta_each():
-    net = seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(27, 20), nn.ReLU(), nn.Linear(20, 5)))
+    net = seeded(
+        lambda: nn.Sequential(nn.Flatten(), nn.Linear(27, 20), nn.ReLU(), nn.Linear(20, 5))
+    )
     images = pictures(size=3)
     for beta in (1.0, 30.0):
         gap = (Smoothed(net, beta)(images) - net(images)).abs()
@@ -383,7 +383,11 @@ def attack_gradient(net: nn.Module, name: str, **options: object) -> Tensor:
     """∂/∂x of a weighted sum of the raw attribution, through its graph."""
     leaf = pictures().requires_grad_()
     raw = build(name, **options).explain(net, leaf, TARGETS, create_graph=True)
-    (gradient,) = torch.autograd.grad((raw * pictures(seed=9)[:, : raw.shape[1], : raw.shape[2], : raw.shape[3]]).sum(), leaf, allow_unused=True)  # noqa: E501
+    (gradient,) = torch.autograd.grad(
+        (raw * pictures(seed=9)[:, : raw.shape[1], : raw.shape[2], : raw.shape[3]]).sum(),
+        leaf,
+        allow_unused=True,
+    )  # noqa: E501
     return torch.zeros_like(leaf) if gradient is None else gradient
 
 

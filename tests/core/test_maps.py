@@ -9,9 +9,7 @@ from torch import Tensor
 from robustlab.core.errors import InvalidInput
 from robustlab.core.maps import Post, shares, to_maps
 
-RAW = torch.tensor(
-    [[[[1.0, -2.0], [3.0, 0.0]], [[-4.0, 1.0], [0.0, 2.0]]]], dtype=torch.float64
-)
+RAW = torch.tensor([[[[1.0, -2.0], [3.0, 0.0]], [[-4.0, 1.0], [0.0, 2.0]]]], dtype=torch.float64)
 # per channel: mean 0.5 and deviation √3.25; mean −0.25 and deviation √5.1875
 D1, D2 = 3.25**0.5 + 1e-5, 5.1875**0.5 + 1e-5
 BY_HAND = {

@@ -121,5 +121,7 @@ def test_errors_cross_process_borders():
 
 
 def test_nearest_lists_what_is_known():
-    assert nearest("gradeint", ["lrp", "gradient"]) == "did you mean 'gradient'? known: gradient, lrp"
+    assert (
+        nearest("gradeint", ["lrp", "gradient"]) == "did you mean 'gradient'? known: gradient, lrp"
+    )
     assert nearest("zzz", ["b", "a"]) == "known: a, b"

@@ -350,9 +350,7 @@ def _equals_slope(
     gradients: list[Tensor], directions: list[Tensor], value: Callable[[float], float], breach: str
 ) -> None:
     """Σ gradient·direction is the slope of ``value`` at 0, for at least one probe length."""
-    products = torch.cat(
-        [(g * d).flatten() for g, d in zip(gradients, directions, strict=True)]
-    )
+    products = torch.cat([(g * d).flatten() for g, d in zip(gradients, directions, strict=True)])
     claimed = float(products.sum())
     scale = float(products.norm()) + abs(claimed)
     here, gaps = abs(value(0.0)), []
@@ -373,9 +371,7 @@ def check_products(
     cotangent = noise(raw, 1)
     (exact,) = torch.autograd.grad(raw, leaf, cotangent)
     for given in (images, leaf):
-        product = explainer.transpose_product(
-            net, given, targets, cotangent, step=PROBE, ids=IDS
-        )
+        product = explainer.transpose_product(net, given, targets, cotangent, step=PROBE, ids=IDS)
         assert not product.requires_grad, "carries a graph that nobody asked for"
         close(product, exact, "transpose_product is not the vector-Jacobian product", PRODUCT)
     nothing = explainer.transpose_product(

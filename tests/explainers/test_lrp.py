@@ -280,7 +280,9 @@ NORMALISATIONS = {
     "reversed": lambda x: -(0.4 - x) * 5 if False else (x * 5.0).sub(2.0),
     "in place": lambda x: x.clone().sub_(0.4).div_(0.2),
     "methods": lambda x: x.sub(0.4).mul(5.0),
-    "by tensors": lambda x: (x - torch.full((3, 1, 1), 0.4).to(x)) / torch.full((3, 1, 1), 0.2).to(x),
+    "by tensors": lambda x: (
+        (x - torch.full((3, 1, 1), 0.4).to(x)) / torch.full((3, 1, 1), 0.2).to(x)
+    ),
     "laid out first": lambda x: (x.contiguous() - 0.4) / 0.2,
     "laid out last": lambda x: ((x - 0.4) / 0.2).contiguous(),
     "copied last": lambda x: ((x - 0.4) / 0.2).clone(),

@@ -151,9 +151,7 @@ def zennit_relevance(net: nn.Module, images: Tensor, composite: Composite) -> Te
 
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("bias", [True, False])
-def test_lrp_rules_equal_zennit(
-    nets: tuple[nn.Module, nn.Module], rule: str, bias: bool
-) -> None:
+def test_lrp_rules_equal_zennit(nets: tuple[nn.Module, nn.Module], rule: str, bias: bool) -> None:
     net, twin = nets
     options, hook = RULES[rule]
     images = pictures() - 0.3  # rules must also be right for negative inputs
@@ -216,7 +214,8 @@ class _Relu6(nn.ReLU):
 
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize(
-    ("name", "composite"), [("epsilon_plus", EpsilonPlus), ("epsilon_alpha2_beta1", EpsilonAlpha2Beta1)]
+    ("name", "composite"),
+    [("epsilon_plus", EpsilonPlus), ("epsilon_alpha2_beta1", EpsilonAlpha2Beta1)],
 )
 def test_lrp_on_a_residual_net_equals_zennit_with_its_canoniser(
     name: str, composite: type[Composite], bias: bool

@@ -117,9 +117,7 @@ def _of_another_cell(path):
 
 
 @pytest.mark.parametrize("damage", [_half, _empty, _field_gone, _of_another_cell])
-def test_a_damaged_record_is_computed_again_and_the_user_is_told(
-    finished, again, tmp_path, damage
-):
+def test_a_damaged_record_is_computed_again_and_the_user_is_told(finished, again, tmp_path, damage):
     victim = records(again)[3]
     damage(victim)
     before = tiny.contents(again / "cells")
