@@ -128,9 +128,16 @@ OPERATIONS: Final[dict[Callable[..., Any], tuple[str, tuple[str, ...]]]] = {
         (
             F.avg_pool1d, F.avg_pool2d, F.avg_pool3d, F.adaptive_avg_pool1d,
             F.adaptive_avg_pool2d, F.adaptive_avg_pool3d, torch.adaptive_avg_pool1d,
-            torch.mean, torch.Tensor.mean,
+            torch.mean, torch.Tensor.mean, torch.sum, torch.Tensor.sum,
         ),
         ("avg_pool", ("input", "size")),
+    ),
+    **dict.fromkeys(
+        (
+            torch.flatten, torch.Tensor.flatten, torch.reshape, torch.Tensor.reshape,
+            torch.Tensor.view, torch.Tensor.contiguous, torch.clone, torch.Tensor.clone,
+        ),
+        ("layout", ("input",)),
     ),
     F.pad: ("pad", ("input", "pad", "mode", "value")),
 }  # fmt: skip

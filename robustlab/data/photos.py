@@ -12,6 +12,7 @@ from typing import Final
 from torch import Tensor
 
 from robustlab.core.batch import UNLABELLED
+from robustlab.core.errors import InvalidInput, nearest
 from robustlab.data.dataset import Box, Dataset, at_least_one
 from robustlab.data.package_files import package_file
 from robustlab.data.picture import read_picture, to_square, to_tensor
@@ -143,12 +144,19 @@ class Photos:
 
     Attributes:
         size: side of the images in pixels.
+        leave_out: ids of photographs to leave out, such as the portrait whose object fills
+            the frame, where a question of place has no answer.
     """
 
     size: int = 224
+    leave_out: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         at_least_one("size", self.size)
+        known = [photo.id for photo in PHOTOS]
+        for name in self.leave_out:
+            if name not in known:
+                raise InvalidInput("leave_out", f"no photograph {name!r}", nearest(name, known))
 
     def load(self) -> Dataset:
         """List the photographs; ``boxes`` says where the object of each one is.
@@ -157,12 +165,13 @@ class Photos:
             MissingDependency, InvalidInput: a package or its file is not there; said when
                 the picture is read.
         """
+        chosen = [photo for photo in PHOTOS if photo.id not in self.leave_out]
         return Dataset(
             name="photos",
-            ids=tuple(photo.id for photo in PHOTOS),
-            labels=tuple(photo.label for photo in PHOTOS),
-            names=tuple(photo.name for photo in PHOTOS),
-            read=lambda i: self._read(PHOTOS[i]),
+            ids=tuple(photo.id for photo in chosen),
+            labels=tuple(photo.label for photo in chosen),
+            names=tuple(photo.name for photo in chosen),
+            read=lambda i: self._read(chosen[i]),
             boxes=BOX,
         )
 

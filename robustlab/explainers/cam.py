@@ -96,8 +96,9 @@ def layer_gradient(
             images = images.detach()
         handle = module.register_forward_hook(keep)
         try:
-            with cheap_second_order() if create_graph else nullcontext():
+            with cheap_second_order() if create_graph else nullcontext() as mode:
                 logits = model(fast_layout(images))
+                logits = logits if mode is None else mode.current(logits)
         finally:
             handle.remove()
         if not kept:

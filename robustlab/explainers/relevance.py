@@ -176,7 +176,7 @@ class RelevanceWalk:
             "add": self._add,
             **dict.fromkeys(("sub", "rsub", "mul", "div"), self._elementwise),
             "avg_pool": self._average,
-            "pad": self._pad,
+            **dict.fromkeys(("pad", "layout"), self._moved),
         }
         return {op: self._watching(handler) for op, handler in plain.items()}
 
@@ -266,12 +266,13 @@ class RelevanceWalk:
 
         return route(self.phase, output, shared, x)
 
-    def _pad(self, call: Call) -> Tensor:
+    def _moved(self, call: Call) -> Tensor:
+        """The same values in other places: relevance follows by itself, the box is led along."""
         output = call.native()
         box = self._box_of(call.input)
         if box is not None:
             with torch.no_grad():
-                low, high = (call.run(value.expand_as(call.input)) for value in box)
+                low, high = (call.run(value.expand_as(call.input).clone()) for value in box)
             self._boxes[id(output)] = (output, low, high)
         return output
 

@@ -6,7 +6,7 @@ import pytest
 
 from tests.cli.command import python
 
-HEAVY = ("torch", "torchvision", "numpy", "pandas", "pydantic", "matplotlib", "scipy", "foolbox")
+HEAVY = ("torch", "torchvision", "numpy", "pandas", "matplotlib", "scipy", "foolbox")
 
 AFTER_A_COMMAND = """
 import sys

@@ -60,3 +60,11 @@ def test_rocket_box_holds_the_bright_rocket():
 def test_an_unknown_id_lists_the_known_ones():
     with pytest.raises(InvalidInput, match=r"known: camera, coffee"):
         data.load("photos").box("nobody")
+
+
+def test_photographs_can_be_left_out() -> None:
+    whole, part = data.load("photos"), data.load("photos", leave_out=["coffee"])
+    assert part.ids == tuple(i for i in whole.ids if i != "coffee")
+    assert torch.equal(part.pick(["flower"]).images, whole.pick(["flower"]).images)
+    with pytest.raises(InvalidInput, match="did you mean 'coffee'"):
+        data.load("photos", leave_out=["cofee"])

@@ -1,5 +1,7 @@
 """LRP by the textbook: dense matrices in numpy, conservation, and what the rules cost."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,7 @@ from robustlab.core.streaming import logits_of
 from robustlab.explainers import build
 from robustlab.explainers.lrp_rules import STABILISER, AlphaBeta, ZBox, stabilised
 from robustlab.explainers.relevance import conservation
-from tests.nets import Normalised, ResNetLike, VGGLike, pictures, seeded
+from tests.nets import Normalised, VGGLike, pictures, seeded
 
 TARGETS = torch.tensor([1, 3, 0])
 EXACT = {"rtol": 1e-9, "atol": 1e-12}
@@ -161,37 +163,43 @@ def test_the_stabiliser_leads_away_from_zero():
 
 # --- theorems -------------------------------------------------------------------------------
 
+# All but α with β > 0: a unit without negative parts loses the share that β promised them.
 CONSERVING = [
-    *({"rule": rule, **options} for rule, (_, options) in RULES.items() if rule != "epsilon"),
-    {"rule": "epsilon"},
+    *({"rule": rule} for rule in ("epsilon", "z_plus", "gamma", "w_square", "flat", "z_box")),
     {"composite": "epsilon_plus"},
     {"composite": "epsilon_gamma_box"},
-    {"composite": "epsilon_alpha2_beta1"},
 ]
 
 
-@pytest.mark.parametrize("options", CONSERVING, ids=lambda o: "-".join(map(str, o.values())))
+def grown(make: Callable[[], nn.Module]) -> nn.Module:
+    """Larger weights, so that logits and activations are far above the stabiliser."""
+    net = seeded(make)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(6)
+    return net
+
+
+@pytest.mark.parametrize("options", CONSERVING, ids=lambda o: "-".join(o.values()))
 def test_without_biases_relevance_is_conserved(options):
-    net, images = seeded(lambda: VGGLike(bias=False)), pictures()
-    options = {key: value for key, value in options.items() if key != "epsilon"}
+    net, images = grown(lambda: VGGLike(bias=False)), pictures()
     raw = build("lrp", **options).explain(net, images, TARGETS)
-    scores = score_of(logits_of(net, images), TARGETS)
-    torch.testing.assert_close(
-        conservation(raw, scores), torch.ones(3, dtype=torch.float64), rtol=0, atol=1e-4
-    )
+    found = conservation(raw, score_of(logits_of(net, images), TARGETS))
+    torch.testing.assert_close(found, torch.ones_like(found), rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("make", [VGGLike, ResNetLike])
-@pytest.mark.parametrize("composite", ["epsilon_plus", "epsilon_gamma_box"])
-def test_biases_can_be_left_out_of_the_shares(make, composite):
-    """Then relevance is conserved through biases and batch-norm shifts too."""
-    net, images = seeded(make), pictures()
+@pytest.mark.parametrize("options", CONSERVING, ids=lambda o: "-".join(o.values()))
+def test_biases_can_be_left_out_of_the_shares(options):
+    """Then relevance is conserved although the net has biases."""
+    net, images = grown(VGGLike), pictures()
     scores = score_of(logits_of(net, images), TARGETS)
-    ones = torch.ones(3, dtype=torch.float64)
-    without = build("lrp", composite=composite, bias=False).explain(net, images, TARGETS)
-    torch.testing.assert_close(conservation(without, scores), ones, rtol=0, atol=1e-3)
-    within = build("lrp", composite=composite).explain(net, images, TARGETS)
-    assert (conservation(within, scores) - 1).abs().max() > 0.01, "biases absorb relevance"
+    without = build("lrp", bias=False, **options).explain(net, images, TARGETS)
+    kept = conservation(without, scores)
+    torch.testing.assert_close(kept, torch.ones_like(kept), rtol=0, atol=1e-4)
+    within = build("lrp", **options).explain(net, images, TARGETS)
+    absorbed = (conservation(within, scores) - 1).abs().max()
+    assert absorbed < 1e-6 if options == {"rule": "flat"} else absorbed > 1e-3
 
 
 def test_conservation_is_measured_per_image():
@@ -258,7 +266,9 @@ def test_an_average_shares_in_proportion_however_it_is_written(spelling):
     net, plain = (seeded(lambda s=s: Pooled(POOLS[s])) for s in (spelling, "x.mean((2, 3))"))
     explainer = build("lrp")
     expected = explainer.explain(plain, pictures(), TARGETS)
-    torch.testing.assert_close(explainer.explain(net, pictures(), TARGETS), expected, **EXACT)
+    found = explainer.explain(net, pictures(), TARGETS)
+    # two means in a row are stabilised twice, and a sum is larger than its stabiliser
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
 
 
 class Written(nn.Module):
@@ -274,15 +284,17 @@ class Written(nn.Module):
         return self.fc(x.flatten(1) if self.flat else F.relu(self.conv(x)).flatten(1))
 
 
+def constant(value: float) -> Tensor:
+    return torch.full((3, 1, 1), value, dtype=torch.float64)
+
+
 NORMALISATIONS = {
     "minus, over": lambda x: (x - 0.4) / 0.2,
     "times, minus": lambda x: x * 5 - 2,
-    "reversed": lambda x: -(0.4 - x) * 5 if False else (x * 5.0).sub(2.0),
+    "from a constant": lambda x: (1 - (1 - x) - 0.4) / 0.2,
     "in place": lambda x: x.clone().sub_(0.4).div_(0.2),
     "methods": lambda x: x.sub(0.4).mul(5.0),
-    "by tensors": lambda x: (
-        (x - torch.full((3, 1, 1), 0.4).to(x)) / torch.full((3, 1, 1), 0.2).to(x)
-    ),
+    "by tensors": lambda x: (x - constant(0.4)) / constant(0.2),
     "laid out first": lambda x: (x.contiguous() - 0.4) / 0.2,
     "laid out last": lambda x: ((x - 0.4) / 0.2).contiguous(),
     "copied last": lambda x: ((x - 0.4) / 0.2).clone(),
