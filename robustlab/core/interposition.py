@@ -179,7 +179,7 @@ class Interposition(TorchFunctionMode):
             if arguments.pop("inplace", False):
                 changed = arguments["input"]  # torch hands "inplace" on by name only
             output = self._handled(op, arguments, func, args, kwargs)
-        if changed is not None and isinstance(output, Tensor):
+        if changed is not None and isinstance(output, Tensor) and output is not changed:
             self._changed[id(changed)] = (changed, output)  # the first keeps its id alive
         return output
 

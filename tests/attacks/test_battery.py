@@ -59,6 +59,12 @@ def test_aimed_attack_keeps_its_promises(name, net, explainer, options, norm):
         (TopK(k=30, steps=3, select="last"), "gradient", "linf", False),
         (TopK(k=30, steps=3, select="best_loss"), "input_x_gradient", "linf", True),
         (TopK(k=30, steps=3, random_start=True), SmoothGrad(samples=3), "l2", True),
+        (
+            TargetRegion(steps=3, path="double_backward", beta=10.0),
+            SmoothGrad(samples=2),
+            "linf",
+            True,
+        ),
         (TargetRegion(steps=3, optimiser="adam"), IntegratedGradients(steps=3), "linf", True),
         (
             TargetRegion(steps=3, path="double_backward", output_weight=1.0),
@@ -84,6 +90,7 @@ def test_single_precision_stays_single_and_inside(name, norm):
     check_budget(problem, BUDGETS[norm], proposal)
 
 
+@pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad")
 @pytest.mark.parametrize("name", ATTACKS)
 def test_images_that_collect_gradients_leave_no_graph_behind(name):
     options = {"steps": 2} | AIMED[name] if name in AIMED else {}
@@ -218,6 +225,15 @@ class DoesHarmToItself(TargetRegion):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ForgetsIds(TargetRegion):
+    """Explains with other noise than the judge will."""
+
+    def propose(self, problem, budget):
+        problem.explainer.explain(problem.model, problem.images, problem.targets)
+        return super().propose(problem, budget)
+
+
+@dataclass(frozen=True, kw_only=True)
 class SwallowsErrors(TargetRegion):
     def propose(self, problem, budget):
         try:
@@ -263,6 +279,7 @@ def test_battery_rejects_a_broken_attack(broken, breach):
         (LosesPrediction(), "changed the prediction"),
         (TargetRegion(steps=3, select="last"), "changed the prediction"),
         (DoesHarmToItself(steps=3), "worse than doing nothing"),
+        (ForgetsIds(steps=3), "without the images' ids"),
         (SwallowsErrors(steps=3), "DID NOT RAISE"),
     ],
     ids=lambda value: type(value).__name__ if not isinstance(value, str) else "",

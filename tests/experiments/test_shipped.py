@@ -46,11 +46,10 @@ def test_it_opens_with_the_command_that_runs_it(name):
 @pytest.mark.parametrize("smoke", [False, True], ids=["full", "smoke"])
 def test_it_is_valid(name, smoke):
     spec = load_spec(FOLDER / f"{name}.yaml", smoke=smoke)
-    plan, dataset = prepare(spec)
+    plan, _ = prepare(spec)
     assert spec.name == name
-    assert spec.question.strip().endswith("?")
+    assert "?" in spec.question
     assert plan.cells
-    assert spec.images is None or spec.images <= len(dataset)
     if smoke:
         whole, _ = prepare(load_spec(FOLDER / f"{name}.yaml"))
         assert sum(c.cost for c in plan.cells) < sum(c.cost for c in whole.cells) / 10

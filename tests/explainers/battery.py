@@ -169,7 +169,7 @@ def check_contexts(explainer: Explainer, net: nn.Module, images: Tensor, targets
         close(again, expected, "depends on strides")
 
 
-class Boom(Exception):  # noqa: N818
+class Boom(Exception):
     """Raised by the sabotaged nets below, and by nothing else."""
 
 
