@@ -1,7 +1,7 @@
 """The floors that every attack must beat: nothing, noise, and random signs at equal budget."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -57,6 +57,7 @@ class RandomNoise:
         return None
 
 
+@runtime_checkable
 class Selective(Attack, Protocol):
     """An attack with an objective, whose selection a fair control has to share."""
 

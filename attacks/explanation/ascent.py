@@ -11,7 +11,7 @@ from attacks.explanation.selection import Best
 from robustlab.core.budget import Budget
 from robustlab.core.errors import InvalidInput, NotDifferentiable
 from robustlab.core.maps import to_maps
-from robustlab.core.randomness import uniform
+from robustlab.core.randomness import normal, uniform
 from robustlab.core.streaming import fast_layout, logits_of, micro_batch
 from robustlab.core.types import Explainer, HessianVector, Problem
 from robustlab.core.untouched import frozen
@@ -32,11 +32,13 @@ class Ascent:
             explainer. *auto* takes the first where the explainer offers it.
         beta: for double_backward, softplus_β replaces ReLU: one β, or (first, last) for a
             geometric schedule, or None for the true ReLU net (where the gradient of a
-            logit-gradient map is zero, but not that of Grad-CAM or LRP).
+            logit-gradient map is zero, but not that of Grad-CAM or LRP). *auto* is (10, 100),
+            but None for explainers that a surrogate misleads: LRP divides by activations, and
+            softplus has them where ReLU has none, so its map there is another function.
         probe: for hessian_vector, the largest pixel change of a probe, as a share of ε.
         select: *best_metric* keeps the best iterate by the metric itself, *best_loss* is
             the same with the loss on the true model, *last* returns the last iterate.
-        random_start: start uniformly inside the ball instead of at the image.
+        random_start: start in the ball (l2: on its surface) instead of at the image.
         optimiser: *sign* takes steps of equal length in the budget's steepest direction,
             *adam* lets each pixel's step follow its gradient history (``step_size`` = lr).
         output_weight: weight of −‖p(x') − p(x)‖² beside the loss, p the true model's
@@ -46,7 +48,7 @@ class Ascent:
     steps: int = 20
     step_size: float | None = None
     path: Path = "auto"
-    beta: float | tuple[float, float] | None = (10.0, 100.0)
+    beta: float | tuple[float, float] | Literal["auto"] | None = "auto"
     probe: float = 1.0
     select: Literal["best_metric", "best_loss", "last"] = "best_metric"
     random_start: bool = False
@@ -61,7 +63,7 @@ class Ascent:
             if value is not None and not value > 0:
                 raise InvalidInput(field, f"must be above 0, got {value}")
         betas = self.beta if isinstance(self.beta, tuple) else (self.beta,)
-        if any(b is not None and not b > 0 for b in betas):
+        if any(isinstance(b, float | int) and not b > 0 for b in betas):
             raise InvalidInput("beta", f"must be above 0, got {self.beta}")
         if not self.output_weight >= 0:
             raise InvalidInput("output_weight", f"must be at least 0, got {self.output_weight}")
@@ -78,11 +80,14 @@ class Ascent:
             return "impossible"
         return "double_backward"
 
-    def beta_at(self, step: int) -> float | None:
+    def beta_at(self, step: int, explainer: Explainer | None = None) -> float | None:
         """β of the surrogate at a step: geometric from the first to the last value."""
-        if not isinstance(self.beta, tuple):
-            return self.beta
-        first, last = self.beta
+        beta = self.beta
+        if beta == "auto":
+            beta = (10.0, 100.0) if getattr(explainer, "surrogate_helps", True) else None
+        if not isinstance(beta, tuple):
+            return beta
+        first, last = beta
         return float(first * (last / first) ** (step / max(1, self.steps - 1)))
 
 
@@ -103,14 +108,17 @@ def ascend(problem: Problem, budget: Budget, objective: Objective, settings: Asc
     images = _start(problem, budget, settings)
     best = Best(problem, _by_loss(objective) if settings.select == "best_loss" else objective)
     for step in range(settings.steps):
-        raw = best.consider(images) if path == "hessian_vector" or step else None
+        fresh = step > 0 or settings.random_start  # the clean image itself is known
+        wanted = path == "hessian_vector" or (fresh and settings.select != "last")
+        raw = best.consider(images) if wanted else None
         if path == "hessian_vector":
             assert raw is not None  # noqa: S101
             gradient = _by_products(
                 problem, images, raw, objective, settings.probe * budget.epsilon
             )
         else:
-            gradient = _by_double_backward(problem, images, objective, settings.beta_at(step))
+            beta = settings.beta_at(step, problem.explainer)
+            gradient = _by_double_backward(problem, images, objective, beta)
         if settings.output_weight:
             gradient = gradient - settings.output_weight * _output_gradient(problem, images)
         images = budget.project(images + move(gradient), problem.images)
@@ -166,9 +174,10 @@ def _output_gradient(problem: Problem, images: Tensor) -> Tensor:
 def _start(problem: Problem, budget: Budget, settings: Ascent) -> Tensor:
     if not settings.random_start:
         return problem.images.clone()
-    noise = uniform(problem.images, problem.ids, problem.seed, "ascent/start")
     if budget.norm == "l2":
-        noise = noise / noise.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+        noise = budget.steepest(normal(problem.images, problem.ids, problem.seed, "ascent/start"))
+    else:
+        noise = uniform(problem.images, problem.ids, problem.seed, "ascent/start")
     return budget.project(problem.images + budget.epsilon * noise, problem.images)
 
 

@@ -74,7 +74,9 @@ class Imitate:
     def loss(self, maps: Tensor, where: slice) -> Tensor:
         target = shares(self.target[where])
         gap = (shares(maps) - target).square().sum((1, 2))
-        return -gap / target.square().sum((1, 2)).clamp(min=1e-12)
+        # a flat map has the smallest square at this scale; an all-zero target counts as flat
+        pixels = maps.shape[1] * maps.shape[2]
+        return -gap / target.square().sum((1, 2)).clamp(min=pixels)
 
     def value(self, maps: Tensor) -> Tensor:
         return self.loss(maps, slice(None)).double()

@@ -86,7 +86,7 @@ def check_images(images: Tensor, field: str = "images") -> None:
         raise InvalidInput(field, f"empty: shape {tuple(images.shape)}", "give at least one image")
     if not bool(torch.isfinite(images).all()):
         raise InvalidInput(field, "contains NaN or infinite values")
-    low, high = float(images.min()), float(images.max())
+    low, high = float(images.detach().min()), float(images.detach().max())
     if low < 0 or high > 1:
         raise InvalidInput(
             field,

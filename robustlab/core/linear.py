@@ -131,7 +131,9 @@ def cheap_second_order() -> Interposition:
     """
 
     def convolution(call: Call) -> Tensor:
-        if call.input.ndim < 3 or _wants_gradient(call.get("weight"), call.get("bias")):
+        weight = call.get("weight")
+        unbatched = call.input.ndim != weight.ndim
+        if unbatched or _wants_gradient(weight, call.get("bias")):
             return call.native()
         layer, x = layer_of(call)
         return layer.apply(x, layer.weight, layer.bias)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, TypeVar, get_args, get_type_hints
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
 from robustlab.core.errors import InvalidInput, nearest
 
@@ -60,12 +60,20 @@ def _hints(cls: type) -> dict[str, Any]:
     return {k: v for k, v in get_type_hints(cls).items() if k in names}
 
 
+def _adapter(hint: Any) -> TypeAdapter[Any]:
+    """Protocols among the hints (an attack inside an attack) are checked by isinstance."""
+    try:
+        return TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
+    except PydanticUserError:  # a dataclass brings its own config
+        return TypeAdapter(hint)
+
+
 def _checked(field: str, hint: Any, value: Any) -> Any:
     wanted = (hint, *get_args(hint))
     if isinstance(value, bool) and bool not in wanted and {int, float} & {*wanted}:
         # True would silently become 1
         raise InvalidInput(field, f"expected a number, got {value!r}")
     try:
-        return TypeAdapter(hint).validate_python(value)
+        return _adapter(hint).validate_python(value)
     except ValidationError as error:
         raise InvalidInput(field, f"{error.errors()[0]['msg']}, got {value!r}") from None

@@ -65,6 +65,7 @@ class LRP:
     """
 
     differentiable: ClassVar[Differentiable] = "exact"
+    surrogate_helps: ClassVar[bool] = False  # an attack on softplus activations goes astray
     composite: Composite | None = None
     rule: RuleName | None = None
     epsilon: float = 1e-6

@@ -4,7 +4,7 @@ Everything is measured here, from outside; nothing that the attack or the judge 
 """
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
@@ -198,10 +198,9 @@ def state_of(problem: Problem) -> dict[str, object]:
     for name, module in problem.model.named_modules():
         state[f"mode of {name}"] = module.training
         state[f"attributes of {name}"] = sorted(vars(module))
-        hooks: list[Callable[[], Sequence[int]]] = [
-            list(value) for key, value in vars(module).items() if key.endswith("_hooks") and value
+        state[f"hooks of {name}"] = [
+            list(value) for key, value in vars(module).items() if key.endswith("_hooks")
         ]
-        state[f"hooks of {name}"] = hooks
     for name, parameter in problem.model.named_parameters():
         state[f"requires_grad of {name}"] = parameter.requires_grad
         state[f"grad of {name}"] = parameter.grad is None

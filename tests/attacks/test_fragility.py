@@ -90,17 +90,22 @@ def ghorbani(goal, net, surrogate, problem, start, *, step, steps, times_input=F
 
     loss, measure = dissimilarity(goal, true_map(clean))
     best, worst = clean.clone(), measure(true_map(clean))
+
+    def keep(x: Tensor) -> None:
+        reached, prediction = measure(true_map(x)), net(x).argmax(1)
+        for i in range(len(x)):
+            if prediction[i] == problem.predictions[i] and reached[i] > worst[i]:
+                best[i], worst[i] = x[i], reached[i]
+
     x = start
+    keep(x)  # a random start is an iterate like any other
     for _ in range(steps):
         leaf = x.clone().requires_grad_()
         d = loss(gradient_map(surrogate, leaf, c, times_input)).sum()
         (g,) = torch.autograd.grad(d, leaf)
         x = x + step * g.sign()
         x = torch.min(torch.max(x, clean - epsilon), clean + epsilon).clamp(0, 1)
-        reached, prediction = measure(true_map(x)), net(x).argmax(1)
-        for i in range(len(x)):
-            if prediction[i] == problem.predictions[i] and reached[i] > worst[i]:
-                best[i], worst[i] = x[i], reached[i]
+        keep(x)
     return best, x
 
 

@@ -156,7 +156,7 @@ def test_a_deleted_record_is_computed_again(finished, again):
 )
 def test_the_folder_of_another_experiment_is_left_alone(again, changes):
     before = tiny.contents(again)
-    with pytest.raises(InvalidInput, match="--out: .* another experiment"):
+    with pytest.raises(InvalidInput, match=r"--out: .* another experiment"):
         run_experiment(tiny.spec(**changes), again, workers=1)
     assert tiny.contents(again) == before
 

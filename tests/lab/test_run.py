@@ -15,10 +15,10 @@ from robustlab.lab.run import run_experiment
 from robustlab.records import Store
 from tests.lab import tiny
 
-CONTRACT = (
-    "model,data,image_id,label,prediction,explainer,attack,norm,epsilon,seed,metric,value,"
-    "prediction_kept,radius,outcome"
-).split(",")
+CONTRACT = [
+    *("model", "data", "image_id", "label", "prediction", "explainer", "attack", "norm"),
+    *("epsilon", "seed", "metric", "value", "prediction_kept", "radius", "outcome"),
+]
 
 
 def table(path):
@@ -228,10 +228,9 @@ def same_tables(one, other):
     )
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_the_order_of_cells_does_not_matter(finished, tmp_path, seed):
+def test_the_order_of_cells_does_not_matter(finished, tmp_path):
     def shuffle(cells):
-        return random.Random(seed).sample(cells, len(cells))
+        return random.Random(0).sample(cells, len(cells))
 
     run_experiment(tiny.spec(), tmp_path, workers=1, order=shuffle)
     assert same_tables(finished, tmp_path)
