@@ -180,8 +180,16 @@ class Interposition(TorchFunctionMode):
                 changed = arguments["input"]  # torch hands "inplace" on by name only
             output = self._handled(op, arguments, func, args, kwargs)
         if changed is not None and isinstance(output, Tensor) and output is not changed:
-            self._changed[id(changed)] = (changed, output)  # the first keeps its id alive
+            self._replace(changed, output)
         return output
+
+    def _replace(self, changed: Tensor, output: Tensor) -> None:
+        """From now on ``changed`` means ``output``; what it is a view of changes with it."""
+        self._changed[id(changed)] = (changed, output)  # the first keeps its id alive
+        base = changed._base
+        if base is not None:
+            whole = _written_through(changed, base, self.current(base), output)
+            self._changed[id(base)] = (base, whole)
 
     def _handled(
         self,
@@ -220,6 +228,16 @@ class Interposition(TorchFunctionMode):
     ) -> None:
         self._changed.clear()
         super().__exit__(kind, error, trace)
+
+
+def _written_through(view: Tensor, base: Tensor, whole: Tensor, output: Tensor) -> Tensor:
+    """``whole``, which stands for ``base``, with ``output`` where ``view`` looks into it."""
+    places = torch.full((base.untyped_storage().nbytes() // base.element_size(),), -1)
+    elements = torch.arange(base.numel()).view(base.shape)
+    places.as_strided(base.shape, base.stride(), base.storage_offset()).copy_(elements)
+    seen = places.as_strided(view.shape, view.stride(), view.storage_offset()).flatten()
+    flat = whole.flatten().scatter(0, seen.to(whole.device), output.expand_as(view).flatten())
+    return flat.view(base.shape)
 
 
 def _clipped_relu(op: str, arguments: Mapping[str, Any]) -> str:
@@ -302,3 +320,8 @@ def route(phase: Phase, output: Tensor, pullback: Pullback, *inputs: Tensor) -> 
     the true operation) and one for each of ``inputs`` (which bypass it); None blocks.
     """
     return _Route.apply(phase, pullback, output, *inputs)
+
+
+def is_route(node: object) -> bool:
+    """Is this node of an autograd graph one that `route` has put there?"""
+    return isinstance(node, _Route._backward_cls)

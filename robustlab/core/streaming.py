@@ -9,7 +9,9 @@ mode where no gradient is wanted. Measure it with ``make bench``.
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import Final
+from functools import wraps
+from typing import Final, ParamSpec, TypeVar
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +20,10 @@ from robustlab.core.errors import InvalidInput
 from robustlab.core.interposition import Interposition, Phase
 from robustlab.core.linear import cheap_second_order
 from robustlab.core.score import Score, score_of
+from robustlab.core.wrapping import Wrapper
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 # 8 images of 224², 512 digits of 28²: beyond this, activations leave the cache of a core.
 PIXELS_PER_MICRO_BATCH: Final = 8 * 224 * 224
@@ -36,11 +42,52 @@ def fast_layout(images: Tensor) -> Tensor:
     return images.clone(memory_format=torch.channels_last) if images.ndim == 4 else images.clone()
 
 
+class NeedsPlainMemory(Exception):
+    """The model has just shown that it cannot take channels-last memory: call it again."""
+
+
+_PLAIN_MEMORY: WeakSet[nn.Module] = WeakSet()
+
+
+def run_model(model: nn.Module, images: Tensor) -> Tensor:
+    """The model's output, its images in the fastest memory layout that it accepts.
+
+    Raises:
+        NeedsPlainMemory: once per model, for one that flattens its features with ``view``;
+            the second call goes through.
+    """
+    core = model
+    while isinstance(core, Wrapper):
+        core = core.inner
+    if core in _PLAIN_MEMORY:
+        return model(images.contiguous())
+    try:
+        return model(fast_layout(images))
+    except RuntimeError as error:
+        if "view size is not compatible" not in str(error):
+            raise
+        _PLAIN_MEMORY.add(core)
+        raise NeedsPlainMemory from error
+
+
+def again(run: Callable[P, T]) -> Callable[P, T]:
+    """``run``, and once more if the model turned out to need plain memory."""
+
+    @wraps(run)
+    def twice(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return run(*args, **kwargs)
+        except NeedsPlainMemory:
+            return run(*args, **kwargs)
+
+    return twice
+
+
 def logits_of(model: nn.Module, images: Tensor) -> Tensor:
     """Logits ``[B, classes]`` in micro-batches, without a graph."""
     size = micro_batch(images)
     with torch.no_grad():
-        parts = [model(fast_layout(part)) for part in images.detach().split(size)]
+        parts = [again(run_model)(model, part) for part in images.detach().split(size)]
     logits = torch.cat(parts)
     if logits.ndim != 2:
         raise InvalidInput("model", f"expected logits [B, classes], got {tuple(logits.shape)}")
@@ -65,10 +112,28 @@ def input_gradient(
     own value at the output (``start_with_score``), a gradient with 1. With ``create_graph``
     the result is differentiable in ``images`` and in the model's parameters.
     """
+
+    def run() -> Tensor:
+        return _gradient(model, images, targets, score, create_graph, mode, phase, start_with_score)
+
+    # a mode has seen half a pass by then: whoever made it has to make another
+    return again(run)() if mode is None else run()
+
+
+def _gradient(
+    model: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    score: Score,
+    create_graph: bool,
+    mode: Interposition | None,
+    phase: Phase | None,
+    start_with_score: bool,
+) -> Tensor:
     with torch.enable_grad():
         if not (create_graph and images.requires_grad):
             images = images.detach().requires_grad_()
-        logits = _forward(model, fast_layout(images), create_graph, mode)
+        logits = _forward(model, images, create_graph, mode)
         scores = score_of(logits, targets, score)
         if not scores.requires_grad:
             raise InvalidInput("model", "its output does not depend on the image differentiably")
@@ -91,7 +156,7 @@ def _forward(
     with ExitStack() as stack:
         for active in modes:
             stack.enter_context(active)
-        logits: Tensor = model(images)
+        logits = run_model(model, images)
         for active in modes:
             logits = active.current(logits)
     return logits
@@ -101,6 +166,7 @@ def each_micro_batch(
     images: Tensor, targets: Tensor, run: Callable[[Tensor, Tensor, slice], Tensor]
 ) -> Tensor:
     """``run`` on consecutive slices of the batch, results joined again."""
+    run = again(run)
     size = micro_batch(images)
     if len(images) <= size:
         return run(images, targets, slice(0, len(images)))

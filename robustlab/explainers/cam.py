@@ -12,7 +12,7 @@ from robustlab.core.errors import InvalidInput, nearest
 from robustlab.core.linear import cheap_second_order
 from robustlab.core.maps import Post
 from robustlab.core.score import Score, score_of
-from robustlab.core.streaming import each_micro_batch, fast_layout
+from robustlab.core.streaming import again, each_micro_batch, run_model
 from robustlab.core.types import Differentiable, Passes
 
 
@@ -97,7 +97,7 @@ def layer_gradient(
         handle = module.register_forward_hook(keep)
         try:
             with cheap_second_order() if create_graph else nullcontext() as mode:
-                logits = model(fast_layout(images))
+                logits = run_model(model, images)
                 logits = logits if mode is None else mode.current(logits)
         finally:
             handle.remove()
@@ -133,12 +133,12 @@ def spatial_layer(model: nn.Module, images: Tensor) -> str:
     if not any(isinstance(m, nn.Conv1d | nn.Conv2d | nn.Conv3d) for _, m in model.named_modules()):
         raise InvalidInput("model", "Grad-CAM needs a convolutional layer and it has none")
     with torch.no_grad(), _recording(model, outputs):
-        model(fast_layout(images[:1].detach()))
+        again(run_model)(model, images[:1].detach())
     if not outputs:
         raise InvalidInput("model", "no module's output has a spatial extent", "name a layer")
     last = outputs[-1][1]
     same = [name for name, tensor in outputs if tensor is last]
-    return min(same, key=lambda name: name.count("."))
+    return min(reversed(same), key=lambda name: name.count("."))
 
 
 _TRANSPARENT = (

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from robustlab.core.errors import InvalidInput
-from robustlab.core.interposition import Call, Handler, Interposition, Phase, route
+from robustlab.core.interposition import Call, Handler, Interposition, Phase, is_route, route
 from robustlab.core.linear import Layer, batch_norm_affine, layer_of
 from robustlab.core.maps import Post
 from robustlab.core.streaming import each_micro_batch, input_gradient
@@ -183,10 +183,13 @@ class RelevanceWalk:
 
     def _watching(self, handler: Handler) -> Handler:
         def handle(call: Call) -> Tensor:
-            if self._image is None and call.input.requires_grad:
-                self._image = call.input
-                black = torch.zeros((1,) * call.input.ndim).to(call.input)
-                self._boxes[id(self._image)] = (self._image, black, black + 1)
+            flowing = [t for t in (call.input, call.get("other")) if depends_on_image(t)]
+            if not flowing:
+                return call.native()
+            if self._image is None:
+                self._image = image = flowing[0]
+                black = torch.zeros((1,) * image.ndim).to(image)
+                self._boxes[id(image)] = (image, black, black + 1)
             return handler(call)
 
         return handle
@@ -228,7 +231,7 @@ class RelevanceWalk:
 
     def _add(self, call: Call) -> Tensor:
         a, b = call.input, call.get("other")
-        if not (self._flows(a) and self._flows(b)):
+        if not (depends_on_image(a) and depends_on_image(b)):
             return self._elementwise(call)
         output = call.native()
         second = b * call.get("alpha", 1)
@@ -242,7 +245,7 @@ class RelevanceWalk:
     def _elementwise(self, call: Call) -> Tensor:
         """The image or a feature map combined with constants: relevance passes unchanged."""
         output = call.native()
-        flowing = [t for t in (call.input, call.get("other")) if self._flows(t)]
+        flowing = [t for t in (call.input, call.get("other")) if depends_on_image(t)]
         if len(flowing) != 1:
             return output
         x = flowing[0]
@@ -277,15 +280,30 @@ class RelevanceWalk:
             self._boxes[id(output)] = (output, low, high)
         return output
 
-    def _flows(self, value: object) -> bool:
-        """Does it depend on the image? Parameters want gradients too, but they are leaves."""
-        if not isinstance(value, Tensor) or not value.requires_grad:
-            return False
-        return value is self._image or not value.is_leaf
-
     def _box_of(self, x: Tensor) -> tuple[Tensor, Tensor] | None:
         known = self._boxes.get(id(x))
         return None if known is None else known[1:]
+
+
+def depends_on_image(value: object) -> bool:
+    """Does it flow from the image? Parameters want gradients too, and so does what is made of
+    them alone; whatever a rule has touched, or has a leaf that is no parameter, flows.
+    """
+    if not isinstance(value, Tensor) or not value.requires_grad:
+        return False
+    if value.grad_fn is None:
+        return not isinstance(value, nn.Parameter)
+    waiting, seen = [value.grad_fn], {value.grad_fn}
+    while waiting:
+        node = waiting.pop()
+        if is_route(node):
+            return True
+        if hasattr(node, "variable") and not isinstance(node.variable, nn.Parameter):
+            return True
+        fresh = {n for n, _ in node.next_functions if n is not None} - seen
+        seen |= fresh
+        waiting += fresh
+    return False
 
 
 def conservation(raw: Tensor, scores: Tensor) -> Tensor:

@@ -153,6 +153,8 @@ def collect(run: Run, limit: int) -> Contents:
                 problems.append(artefact)
                 waiting.remove(record)
                 continue
+            if i >= len(artefact.clean):
+                continue
             place = waiting.index(record)
             cards += [(place, card) for card in _cards(record, artefact, i, album, controls)]
     order = {name: i for i, name in enumerate(dict.fromkeys(card.image_id for _, card in cards))}

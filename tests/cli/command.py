@@ -59,16 +59,15 @@ def environment() -> dict[str, str]:
     }
 
 
-def start(*arguments: Any, **options: Any) -> "subprocess.Popen[str]":
+def start(*arguments: Any, output: int = subprocess.PIPE) -> "subprocess.Popen[str]":
     """A command in a process and a process group of its own."""
     return subprocess.Popen(
         [*COMMAND, *map(str, arguments)],
         env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stdout=output,
+        stderr=output,
         text=True,
         start_new_session=True,
-        **options,
     )
 
 

@@ -100,6 +100,7 @@ def test_every_spelling_is_recognised(kind, spelling):
     smooth = Smoothed(plain, 2.0)(images)
     torch.testing.assert_close(Smoothed(net, 2.0)(images), smooth, **EXACT)
     assert (smooth - plain(images)).abs().max() > 1e-3, "the surrogate must differ to be seen"
+    torch.testing.assert_close(Smoothed(net, FAR)(images), plain(images), rtol=0, atol=1e-6)
     for name in ("guided_backprop", "lrp", "gradient"):
         explainer = build(name)
         expected = explainer.explain(plain, images, TARGETS)
@@ -359,6 +360,24 @@ def test_softplus_by_hand(beta, ceiling):
     if ceiling:
         expected = expected - torch.log1p(torch.exp(beta * (x - ceiling))) / beta
     torch.testing.assert_close(smooth_activation(x, beta, ceiling), expected, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("beta", [1.0, 7.0])
+@pytest.mark.parametrize("ceiling", [None, 6.0])
+def test_softplus_has_the_right_derivatives(beta, ceiling):
+    x = torch.tensor([-1.0, 0.0, 0.5, 5.9, 6.0, 7.0], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda v: smooth_activation(v, beta, ceiling), x)
+    assert torch.autograd.gradgradcheck(lambda v: smooth_activation(v, beta, ceiling), x)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_softplus_stays_finite_far_out(dtype):
+    x = torch.tensor([-1e4, 1e4], dtype=dtype, requires_grad=True)
+    value = smooth_activation(x, 100.0)
+    assert value.tolist() == [0.0, 1e4]
+    (slope,) = torch.autograd.grad(value.sum(), x, create_graph=True)
+    assert slope.tolist() == [0.0, 1.0]
+    assert torch.autograd.grad(slope.sum(), x)[0].tolist() == [0.0, 0.0]
 
 
 @pytest.mark.parametrize("make", [VGGLike, ResNetLike, lambda: Normalised(VGGLike())])
@@ -629,6 +648,11 @@ class Standardised(nn.Module):
 @pytest.mark.parametrize("composite", ["epsilon_plus", "epsilon_gamma_box"])
 def test_relevance_does_not_depend_on_which_parameters_are_trainable(make, composite):
     net, explainer = seeded(make), build("lrp", composite=composite)
-    trainable = explainer.explain(net, pictures(), TARGETS)
-    net.requires_grad_(False)
-    torch.testing.assert_close(trainable, explainer.explain(net, pictures(), TARGETS), **EXACT)
+    found = []
+    for trainable in (False, True):
+        net.requires_grad_(trainable)
+        for create_graph in (False, True):
+            raw = explainer.explain(net, pictures(), TARGETS, create_graph=create_graph)
+            found.append(raw.detach())
+    for other in found[1:]:
+        torch.testing.assert_close(other, found[0], **EXACT)

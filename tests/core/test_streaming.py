@@ -271,3 +271,26 @@ def test_fast_layout_is_a_copy_of_the_same_numbers():
         fast = fast_layout(images)
         assert torch.equal(fast, images) and fast.data_ptr() != images.data_ptr()
     assert fast_layout(pictures()).is_contiguous(memory_format=torch.channels_last)
+
+
+class Viewing(torch.nn.Module):
+    """Flattens with ``view``, as much older code does: channels-last memory makes that fail."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.fc = torch.nn.Conv2d(3, 4, 3), torch.nn.Linear(4 * 10 * 10, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(torch.relu(self.conv(x)).view(len(x), -1))
+
+
+def test_a_model_that_needs_plain_memory_gets_it():
+    net, images = seeded(Viewing), pictures()
+    with pytest.raises(RuntimeError, match="view size"):
+        net(fast_layout(images))
+    for name in ("lrp", "grad_cam", "smooth_grad"):  # each meets the model for the first time
+        assert build(name).explain(seeded(Viewing), images, TARGETS).isfinite().all()
+    assert torch.equal(logits_of(net, images), net(images))
+    leaf = images.clone().requires_grad_()
+    (plain,) = torch.autograd.grad(net(leaf)[:, 1].sum(), leaf)
+    torch.testing.assert_close(input_gradient(net, images, torch.ones(3).long()), plain)

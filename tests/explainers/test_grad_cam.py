@@ -66,6 +66,15 @@ def test_the_last_layer_with_a_place_is_chosen(net, layer):
     assert torch.equal(automatic, chosen.explain(net, images, TARGETS))
 
 
+@pytest.mark.parametrize("inplace", [False, True])
+def test_the_choice_does_not_depend_on_in_place_activations(inplace):
+    """An in-place ReLU returns the very tensor of the convolution before it."""
+    net = sequence(
+        nn.Conv2d(3, 4, 3), nn.ReLU(inplace), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5)
+    )
+    assert spatial_layer(net, pictures()) == "1"
+
+
 def test_the_choice_costs_one_image_and_is_settled_once():
     net, images = Recorder(seeded(ResNetLike)), pictures(3)
     chosen = build("grad_cam").resolved(net, images)

@@ -316,6 +316,19 @@ def test_the_pixel_box_goes_through_the_models_own_normalisation(spelling, flat)
     assert not torch.allclose(found, epsilon), "z^B at the image, not ε"
 
 
+@pytest.mark.parametrize(
+    "reverse", [lambda x: (0.4 - x) / 0.2, lambda x: (x - 0.4) / -0.2, lambda x: -5 * x + 2]
+)
+def test_a_reversed_image_reverses_its_box(reverse):
+    """Black is then the upper end: negated weights undo the negated pixels."""
+    plain = seeded(lambda: Written(NORMALISATIONS["minus, over"], False))
+    net = seeded(lambda: Written(reverse, False))
+    net.conv.weight.data.neg_()
+    images, explainer = pictures(size=6), build("lrp", composite="epsilon_gamma_box")
+    ours, expected = (explainer.explain(n, images, TARGETS) for n in (net, plain))
+    torch.testing.assert_close(ours, expected, rtol=1e-7, atol=1e-10)
+
+
 def test_z_box_refuses_a_layer_that_does_not_see_the_image():
     with pytest.raises(InvalidInput, match="sees the image"):
         ZBox().relevance(None, torch.ones(1), torch.ones(1), torch.ones(1), None)

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -54,13 +55,14 @@ def killed(tmp_path_factory):
     """A run with two workers that was killed as soon as it had stored a record; its workers."""
     place = tmp_path_factory.mktemp("killed")
     path, folder = tiny.write(place / "tiny.yaml", **SLOWER), place / "out"
-    process = start("run", path, "--out", folder, "--workers", 2)
+    process = start("run", path, "--out", folder, "--workers", 2, output=subprocess.DEVNULL)
     until(lambda: records(folder) or process.poll() is not None)
     workers = children(process.pid)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
-    return path, folder, workers
+    process.kill()
+    assert process.wait(timeout=60) == -signal.SIGKILL
+    yield path, folder, workers
+    for worker in filter(runs, workers):
+        os.kill(worker, signal.SIGKILL)
 
 
 def test_a_killed_run_leaves_no_process_behind(killed):

@@ -123,6 +123,7 @@ def test_a_kept_prediction_is_one_that_is_still_the_same(rows):
 @pytest.mark.parametrize(
     ("label", "explainer", "options"),
     [
+        ("random_sign", "gradient", {}),
         ("pgd", "gradient", {"steps": 2}),
         ("pgd", "grad_cam", {"steps": 2}),
         ("top_k", "gradient", {"k": 20, "steps": 2}),

@@ -112,7 +112,7 @@ def test_a_broken_artefact_is_named_and_the_rest_is_shown(tmp_path: Path) -> Non
     store = fixture.build(tmp_path)
     cells = [c for c in fixture.cells() if c.attack == "pgd"]
     store.artefact_path(fixture.key_of(cells[0])).write_bytes(b"PK\x03\x04 no")
-    wrong = fixture.artefact(fixture.cells(images=2)[0])
+    wrong = fixture.artefact(fixture.cells(images=5)[0])  # one more than the cell has
     store.artefact_path(fixture.key_of(cells[1])).write_bytes(wrong)
     contents = collect(reporting.load(tmp_path), 10**9)
     assert len(contents.problems) == 2
