@@ -5,11 +5,13 @@ Reads results/quickstart and writes docs/quickstart.png and the table between RE
 """
 
 import re
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from PIL import Image
 
 from robustlab.records import RunRecord, Store
 
@@ -27,7 +29,9 @@ NAMES = {
 
 def main() -> None:
     """Write both."""
-    draw().savefig(ROOT / "docs" / "quickstart.png", dpi=110, metadata={"Software": None})
+    drawn = BytesIO()
+    draw().savefig(drawn, dpi=110)
+    Image.open(drawn).convert("RGB").save(ROOT / "docs" / "quickstart.jpg", quality=90)
     readme = ROOT / "README.md"
     text = readme.read_text(encoding="utf-8")
     pattern = r"(<!-- quickstart table[^\n]*\n).*?(<!-- end of quickstart table -->)"
@@ -68,15 +72,15 @@ def cell(row: pd.Series, which: str) -> str:
 def draw() -> Figure:
     """One row per photograph: the picture twice, what changed, and maps before and after."""
     records = [r for r in Store(RUN).load_all()[0] if r.cell.attack == "top_k"]
-    figure = Figure(figsize=(13, 4.6), layout="constrained", facecolor="white")
+    figure = Figure(figsize=(13, 3.1), layout="constrained", facecolor="white")
     columns = 3 + 2 * len(NAMES)
     axes = figure.subplots(len(SHOWN), columns, gridspec_kw={"wspace": 0.02, "hspace": 0.04})
     for row, image_id in enumerate(SHOWN):
         record = next(r for r in records if image_id in r.cell.ids)
         draw_row(axes[row], record, record.cell.ids.index(image_id), first=row == 0)
     figure.suptitle(
-        "The picture changes by at most half a grey level. Maps before and after a top-k attack "
-        "on the gradient:", fontsize=11, x=0.01, ha="left",
+        "The picture changes by at most half a grey level. Maps before and after a top-k "
+        "attack on the gradient:", fontsize=11, x=0.01, ha="left",
     )  # fmt: skip
     return figure
 
@@ -94,7 +98,7 @@ def draw_row(axes: np.ndarray, record: RunRecord, index: int, *, first: bool) ->
         for arrays_name, when in (("maps_before", "before"), ("maps_after", "after")):
             values = arrays[arrays_name][index, e].astype(float).clip(0)
             pictures.append(values / max(np.quantile(values, 0.995), 1e-9))
-            titles.append(f"{NAMES[label]}\n{when}")
+            titles.append(f"{NAMES[label]}\n{when}".replace("integrated ", "integr. "))
     for axis, picture, title in zip(axes, pictures, titles, strict=True):
         axis.imshow(picture, cmap="inferno", vmin=0, vmax=1, interpolation="antialiased")
         axis.set_axis_off()

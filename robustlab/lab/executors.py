@@ -56,10 +56,11 @@ def _in_processes(
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
     try:
         # dearest first, so that no worker starts a long cell when the others are done
-        waiting = {
-            pool.submit(run_cell, cell, folder): cell
-            for cell in sorted(cells, key=lambda c: -c.cost)
-        }
+        with _held_back():  # a worker interrupted in its imports would print a traceback
+            waiting = {
+                pool.submit(run_cell, cell, folder): cell
+                for cell in sorted(cells, key=lambda c: -c.cost)
+            }
         for future in as_completed(waiting):
             yield waiting[future], future.result()
     except BrokenProcessPool:
@@ -71,9 +72,24 @@ def _in_processes(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+@contextmanager
+def _held_back() -> Iterator[None]:
+    """Ctrl-C waits, here and in the processes started meanwhile, where the system can do that."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _start_worker() -> None:
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C does not wait for the cell at hand
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -188,11 +188,21 @@ def test_a_worker_that_dies_is_reported_and_the_run_can_go_on(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [1, 2])
-def test_control_c_says_what_to_do_and_ends_at_once(tmp_path, workers):
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds workers in /proc")
+@pytest.mark.parametrize(
+    ("workers", "ready"),
+    [
+        (1, lambda process, folder: records(folder)),
+        (2, lambda process, folder: records(folder)),
+        # while they are still importing; the third is the resource tracker
+        (2, lambda process, folder: len(children(process.pid)) == 3),
+    ],
+    ids=["one worker", "two workers", "two workers at their start"],
+)
+def test_control_c_says_what_to_do_and_ends_at_once(tmp_path, workers, ready):
     path, folder = tiny.write(tmp_path / "tiny.yaml", **SLOWER), tmp_path / "out"
     process = start("run", path, "--out", folder, "--workers", workers)
-    until(lambda: records(folder) or process.poll() is not None)
+    until(lambda: ready(process, folder) or process.poll() is not None)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
