@@ -127,7 +127,7 @@ def make_plan(spec: ExperimentSpec, dataset: Dataset, *, device: str = "cpu") ->
         measured=measured,
         waged=waged,
         metrics=chosen,
-        fingerprint=_digest([*unique, [m.label for m in measured], spec.question]),
+        fingerprint=_digest([*unique, [m.label for m in measured]]),
     )
 
 

@@ -283,6 +283,9 @@ def check_graph(explainer: Explainer, net: nn.Module, images: Tensor, targets: T
     raw = explainer.explain(net, leaf, targets, ids=IDS, create_graph=True)
     close(raw.detach(), plain, "create_graph changes the numbers")
     assert raw.requires_grad, "create_graph gives no graph"
+    learnt = nn.Parameter(images.clone())  # an image that is being optimised is still an image
+    raised = explainer.explain(net, 1 * learnt, targets, ids=IDS, create_graph=True)
+    close(raised.detach(), plain, "takes an image made of a parameter for a weight")
     # A batch of one has its own strides, and frozen weights may take another path.
     with micro_batches_of(1, images):
         parts = explainer.explain(net, leaf, targets, ids=IDS, create_graph=True)
