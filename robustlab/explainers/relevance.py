@@ -99,6 +99,8 @@ class LRP:
 
         def run(part: Tensor, labels: Tensor, _: slice) -> Tensor:
             walk = RelevanceWalk(assign)
+            if create_graph and part.requires_grad:  # still the image if a parameter made it
+                part = route(walk.phase, part, lambda r: (r,))
             return input_gradient(
                 model,
                 part,
