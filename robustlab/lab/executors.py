@@ -63,6 +63,10 @@ def _in_processes(
             }
         for future in as_completed(waiting):
             yield waiting[future], future.result()
+    except KeyboardInterrupt:
+        for child in multiprocessing.active_children():
+            child.kill()  # at once: a half-started worker would complain of a lost parent
+        raise
     except BrokenProcessPool:
         raise RobustlabError(
             "a worker process died, perhaps for lack of memory; finished cells are stored: "
