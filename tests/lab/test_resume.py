@@ -16,7 +16,8 @@ from tests.lab import tiny
 
 RESULTS = ("results.csv", "summary.csv", "report.html", "gallery.html")
 # long enough to be caught in the act, short enough for a test
-SLOWER = {"images": 8, "attacks": ["none", "pgd", {"name": "top_k", "k": 20, "steps": 5}]}
+# seconds of work after the first record, so that a kill never comes after the end
+SLOWER = {"images": 8, "attacks": ["none", "pgd", {"name": "top_k", "k": 20, "steps": 60}]}
 
 
 def until(condition, seconds=120.0):
