@@ -232,9 +232,6 @@ class Interposition(TorchFunctionMode):
 
 def _written_through(view: Tensor, base: Tensor, whole: Tensor, output: Tensor) -> Tensor:
     """``whole``, which stands for ``base``, with ``output`` where ``view`` looks into it."""
-    same_start = view.storage_offset() == base.storage_offset()
-    if same_start and view.stride() == base.stride() and view.shape == base.shape:
-        return output  # all of it, as behind every `route`: a fifth of LRP's time
     places = torch.full((base.untyped_storage().nbytes() // base.element_size(),), -1)
     elements = torch.arange(base.numel()).view(base.shape)
     places.as_strided(base.shape, base.stride(), base.storage_offset()).copy_(elements)
@@ -303,9 +300,11 @@ class _Route(torch.autograd.Function):
     ) -> Tensor:
         ctx.phase, ctx.pullback, ctx.arity = phase, pullback, len(inputs)
         ctx.set_materialize_grads(False)
-        # not view_as: it gives a batch of one other strides, for which torch 2.13's
-        # batch_norm backward returns wrong numbers
-        return torch.ops.aten.alias(output)
+        # The same memory under the same strides, but no view: what the model writes through
+        # its own views must find this tensor as their base. (And view_as would give a batch
+        # of one other strides, for which torch 2.13's batch_norm backward is wrong.)
+        alias: Tensor = output.new_empty(0).set_(output.detach())
+        return alias
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor | None) -> tuple[Tensor | None, ...]:

@@ -381,3 +381,31 @@ def test_rules_run_no_more_convolutions_than_they_must(options, forwards, backwa
     assert counted.forwards <= forwards * len(convs) + extra
     assert counted.backwards <= backwards * len(convs) + extra
     assert explainer.cost().forward >= forwards and explainer.cost().backward >= backwards
+
+
+class Shifted(nn.Module):
+    """Adds to some channels of a convolution's output: in place through a slice, or apart."""
+
+    def __init__(self, in_place: bool) -> None:
+        super().__init__()
+        self.conv, self.fc, self.in_place = nn.Conv2d(3, 4, 3), nn.Linear(4, 5), in_place
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.conv(x)
+        if self.in_place:
+            z[:, :2].add_(1.0)
+        else:
+            z = torch.cat([z[:, :2] + 1.0, z[:, 2:]], 1)
+        return self.fc(torch.relu(z).mean((2, 3)))
+
+
+@pytest.mark.parametrize("rule", ["epsilon", "z_plus", "gamma"])
+@pytest.mark.parametrize("count", [1, 3])
+def test_writing_through_a_slice_of_a_ruled_tensor_is_followed(rule, count):
+    maps = [
+        build("lrp", rule=rule).explain(
+            seeded(lambda w=way: Shifted(w)), pictures(count), torch.tensor([1, 4, 0])[:count]
+        )
+        for way in (True, False)
+    ]
+    torch.testing.assert_close(*maps, rtol=1e-10, atol=1e-12)
