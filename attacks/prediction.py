@@ -10,7 +10,7 @@ from attacks.control import RandomSign
 from robustlab.core.budget import Budget
 from robustlab.core.errors import InvalidInput
 from robustlab.core.randomness import uniform
-from robustlab.core.streaming import again, micro_batch, run_model
+from robustlab.core.streaming import micro_batch, run_model
 from robustlab.core.types import Attack, Explainer, Problem
 from robustlab.core.untouched import frozen
 from robustlab.core.wrapping import Wrapper
@@ -104,7 +104,7 @@ class PGD:
 
 class _FastLayout(Wrapper):
     def forward(self, images: Tensor) -> Tensor:
-        return again(run_model)(self.inner, images)
+        return run_model(self.inner, images)
 
 
 def _run_foolbox(make: Any, problem: Problem, budget: Budget, against: Against) -> Tensor:

@@ -12,7 +12,7 @@ from robustlab.core.budget import Budget
 from robustlab.core.errors import InvalidInput, NotDifferentiable
 from robustlab.core.maps import to_maps
 from robustlab.core.randomness import normal, uniform
-from robustlab.core.streaming import again, logits_of, micro_batch, run_model
+from robustlab.core.streaming import logits_of, micro_batch, run_model
 from robustlab.core.types import Explainer, HessianVector, Problem
 from robustlab.core.untouched import frozen
 from robustlab.core.wrapping import Smoothed
@@ -166,7 +166,7 @@ def _output_gradient(problem: Problem, images: Tensor) -> Tensor:
         where = slice(start, min(start + size, len(images)))
         with torch.enable_grad():
             leaf = images[where].detach().requires_grad_()
-            gap = torch.softmax(again(run_model)(problem.model, leaf), 1) - wanted[where]
+            gap = torch.softmax(run_model(problem.model, leaf), 1) - wanted[where]
             parts.append(torch.autograd.grad(gap.square().sum(), leaf)[0])
     return torch.cat(parts)
 

@@ -303,8 +303,8 @@ class _Route(torch.autograd.Function):
         # The same memory under the same strides, but no view: what the model writes through
         # its own views must find this tensor as their base. (And view_as would give a batch
         # of one other strides, for which torch 2.13's batch_norm backward is wrong.)
-        alias: Tensor = output.new_empty(0).set_(output.detach())
-        return alias
+        storage, offset = output.untyped_storage(), output.storage_offset()
+        return output.new_empty(0).set_(storage, offset, output.shape, output.stride())
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor | None) -> tuple[Tensor | None, ...]:

@@ -3,8 +3,8 @@
 Integrated gradients, SmoothGrad, RISE, occlusion, Score-CAM, LIME, SHAP and the sampling
 metrics are all "evaluate many altered copies of each image, then reduce". This engine runs
 the copies in micro-batches that stay in cache, so memory does not grow with their number.
-It owns what makes passes fast: channels-last memory, the size of a micro-batch, inference
-mode where no gradient is wanted. Measure it with ``make bench``.
+It owns what makes passes fast: channels-last memory, the size of a micro-batch, no graph
+where no gradient is wanted. Measure it with ``make bench``.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,11 +19,13 @@ from torch import Tensor, nn
 from robustlab.core.errors import InvalidInput
 from robustlab.core.interposition import Interposition, Phase
 from robustlab.core.linear import cheap_second_order
-from robustlab.core.score import Score, score_of
+from robustlab.core.score import Score, check_targets, score_of
 from robustlab.core.wrapping import Wrapper
 
 P = ParamSpec("P")
 T = TypeVar("T")
+# (logits, targets) -> what the backward pass starts with, [B, classes]
+Start = Callable[[Tensor, Tensor], Tensor]
 
 # 8 images of 224², 512 digits of 28²: beyond this, activations leave the cache of a core.
 PIXELS_PER_MICRO_BATCH: Final = 8 * 224 * 224
@@ -49,18 +51,17 @@ class NeedsPlainMemory(Exception):
 _PLAIN_MEMORY: WeakSet[nn.Module] = WeakSet()
 
 
-def run_model(model: nn.Module, images: Tensor) -> Tensor:
-    """The model's output, its images in the fastest memory layout that it accepts.
+def _run_once(model: nn.Module, images: Tensor) -> Tensor:
+    """`run_model`, but for the first time with a model that flattens features by ``view``.
 
     Raises:
-        NeedsPlainMemory: once per model, for one that flattens its features with ``view``;
-            the second call goes through.
+        NeedsPlainMemory: once per such model; the second call goes through.
     """
     core = model
     while isinstance(core, Wrapper):
         core = core.inner
     if core in _PLAIN_MEMORY:
-        return model(images.contiguous())
+        return model(images.clone(memory_format=torch.contiguous_format))
     try:
         return model(fast_layout(images))
     except RuntimeError as error:
@@ -83,11 +84,17 @@ def again(run: Callable[P, T]) -> Callable[P, T]:
     return twice
 
 
+@again
+def run_model(model: nn.Module, images: Tensor) -> Tensor:
+    """The model's output, its images (a copy) in the fastest memory layout that it accepts."""
+    return _run_once(model, images)
+
+
 def logits_of(model: nn.Module, images: Tensor) -> Tensor:
     """Logits ``[B, classes]`` in micro-batches, without a graph."""
     size = micro_batch(images)
     with torch.no_grad():
-        parts = [again(run_model)(model, part) for part in images.detach().split(size)]
+        parts = [run_model(model, part) for part in images.detach().split(size)]
     logits = torch.cat(parts)
     if logits.ndim != 2:
         raise InvalidInput("model", f"expected logits [B, classes], got {tuple(logits.shape)}")
@@ -103,18 +110,18 @@ def input_gradient(
     create_graph: bool = False,
     mode: Interposition | None = None,
     phase: Phase | None = None,
-    start_with_score: bool = False,
+    start: Start | None = None,
 ) -> Tensor:
     """∂score/∂images ``[B,C,H,W]`` for one micro-batch: the pass everything is made of.
 
     ``mode`` is active during the forward, ``phase`` during the backward pass, which turns
-    the gradient into a guided gradient or a relevance. Relevance starts with the score's
-    own value at the output (``start_with_score``), a gradient with 1. With ``create_graph``
-    the result is differentiable in ``images`` and in the model's parameters.
+    the gradient into a guided gradient or a relevance. The backward pass starts with the
+    score's own gradient, or with what ``start(logits, targets)`` puts on the logits. With
+    ``create_graph`` the result is differentiable in ``images`` and the model's parameters.
     """
 
     def run() -> Tensor:
-        return _gradient(model, images, targets, score, create_graph, mode, phase, start_with_score)
+        return _gradient(model, images, targets, score, create_graph, mode, phase, start)
 
     # a mode has seen half a pass by then: whoever made it has to make another
     return again(run)() if mode is None else run()
@@ -128,23 +135,29 @@ def _gradient(
     create_graph: bool,
     mode: Interposition | None,
     phase: Phase | None,
-    start_with_score: bool,
+    start: Start | None,
 ) -> Tensor:
     with torch.enable_grad():
         if not (create_graph and images.requires_grad):
             images = images.detach().requires_grad_()
         logits = _forward(model, images, create_graph, mode)
-        scores = score_of(logits, targets, score)
-        if not scores.requires_grad:
+        if start is None:
+            output = score_of(logits, targets, score)
+            first = torch.ones_like(output)
+        else:
+            check_targets(targets, logits)
+            output, first = logits, start(logits, targets)
+        if not output.requires_grad:
             raise InvalidInput("model", "its output does not depend on the image differentiably")
         with phase or Phase():
-            (gradient,) = torch.autograd.grad(
-                scores,
-                images,
-                grad_outputs=scores if start_with_score else torch.ones_like(scores),
-                create_graph=create_graph,
-            )
+            (gradient,) = torch.autograd.grad(output, images, first, create_graph=create_graph)
     return gradient
+
+
+def explained_logit(logits: Tensor, targets: Tensor) -> Tensor:
+    """A start ``[B, classes]``: the target's own logit, nothing elsewhere."""
+    index = targets.unsqueeze(1)
+    return torch.zeros_like(logits).scatter(1, index, logits.gather(1, index))
 
 
 def _forward(
@@ -156,7 +169,7 @@ def _forward(
     with ExitStack() as stack:
         for active in modes:
             stack.enter_context(active)
-        logits = run_model(model, images)
+        logits = _run_once(model, images)
         for active in modes:
             logits = active.current(logits)
     return logits

@@ -14,6 +14,33 @@ from robustlab.core.budget import Budget
 from robustlab.core.maps import Post
 
 Differentiable = Literal["exact", "surrogate", "none"]
+Family = Literal[
+    "gradient", "relevance", "cam", "perturbation", "surrogate", "attention", "activation",
+    "defended",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class About:
+    """A method's row in the survey's comparison table: facts that no option changes.
+
+    Attributes:
+        year, source: when and where it was published, "Selvaraju et al. 2017, Grad-CAM".
+        class_specific: does it explain a chosen class (and not merely the features)?
+        layer_specific: does it look at one chosen layer?
+        scope: *local* explains an image by a map, *global* explains the model by an image.
+        detail: *fine* attributes to single pixels, *region* to patches of them.
+        needs: what a model must have, "" where any differentiable classifier will do.
+    """
+
+    family: Family
+    year: int
+    source: str
+    class_specific: bool = True
+    layer_specific: bool = False
+    scope: Literal["local", "global"] = "local"
+    detail: Literal["fine", "region"] = "fine"
+    needs: str = ""
 
 
 @dataclass(frozen=True)
@@ -33,9 +60,11 @@ class Explainer(Protocol):
     """A frozen dataclass of hyper-parameters; holds no model.
 
     ``differentiable`` is a promise about ``create_graph=True`` that the contract tests
-    check by double backward: *exact*, through a *surrogate*, or *none*.
+    check by double backward: *exact*, through a *surrogate*, or *none*. Of a global method
+    ``explain`` returns the image that it has made, in the shape of ``images``.
     """
 
+    about: ClassVar[About]
     differentiable: ClassVar[Differentiable]
 
     @property

@@ -11,10 +11,12 @@ from typing import Any, Final
 
 from robustlab.core.tables import build as _build
 from robustlab.core.types import Explainer
-from robustlab.explainers.cam import GradCAM
-from robustlab.explainers.gradient import Gradient, GuidedBackprop, InputXGradient, SmoothGrad
-from robustlab.explainers.path import IntegratedGradients
-from robustlab.explainers.relevance import LRP
+from robustlab.explainers.cam.grad_cam import GradCAM
+from robustlab.explainers.gradient.path import IntegratedGradients
+from robustlab.explainers.gradient.plain import Gradient, InputXGradient
+from robustlab.explainers.gradient.rectified import GuidedBackprop
+from robustlab.explainers.gradient.smoothed import SmoothGrad
+from robustlab.explainers.relevance.lrp import LRP
 
 EXPLAINERS: Final[Mapping[str, type[Explainer]]] = {
     "gradient": Gradient,

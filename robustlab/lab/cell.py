@@ -20,8 +20,8 @@ from robustlab.core.randomness import generator
 from robustlab.core.streaming import logits_of
 from robustlab.core.types import Metric, Problem, RegionMetric
 from robustlab.data import Dataset
-from robustlab.explainers.path import IntegratedGradients, completeness_gap
-from robustlab.explainers.relevance import LRP, conservation
+from robustlab.explainers.gradient.path import IntegratedGradients, completeness_gap
+from robustlab.explainers.relevance.lrp import LRP, conservation
 from robustlab.lab.plan import Cell, Measured
 from robustlab.lab.provenance import provenance
 from robustlab.models import Classifier

@@ -20,7 +20,7 @@ from robustlab.core.interposition import (
 from robustlab.core.streaming import input_gradient
 from robustlab.core.wrapping import Smoothed
 from robustlab.explainers import build
-from robustlab.explainers.relevance import RelevanceWalk
+from robustlab.explainers.relevance.walk import RelevanceWalk
 from tests.nets import Normalised, ResNetLike, Spelled, VGGLike, pictures, seeded
 
 TARGETS = torch.tensor([1, 3, 0])

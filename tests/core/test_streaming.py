@@ -10,6 +10,7 @@ from robustlab.core.score import score_of
 from robustlab.core.streaming import (
     copies,
     each_micro_batch,
+    explained_logit,
     fast_layout,
     hessian_vector,
     input_gradient,
@@ -214,9 +215,29 @@ def test_products_equal_autograds_on_a_smooth_net(score):
 def test_relevance_may_start_with_the_score():
     net, x = seeded(VGGLike), pictures()
     plain = input_gradient(net, x, TARGETS)
-    scored = input_gradient(net, x, TARGETS, start_with_score=True)
+    scored = input_gradient(net, x, TARGETS, start=explained_logit)
     scores = score_of(logits_of(net, x), TARGETS)
     torch.testing.assert_close(scored, plain * scores.view(-1, 1, 1, 1), **EXACT)
+
+
+class EditsAndFlattens(nn.Module):
+    """Works in place on the images, and flattens in a way that channels-last memory forbids."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(3, 4, 3), nn.Linear(400, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x.mul_(2.0).sub_(1.0)
+        return self.fc(self.conv(x).view(len(x), -1))
+
+
+def test_a_model_that_works_in_place_does_not_reach_the_callers_images():
+    net, x = seeded(EditsAndFlattens), pictures()
+    before = x.clone()
+    for _ in range(2):  # the second time the engine knows that the model needs plain memory
+        logits_of(net, x)
+        assert torch.equal(x, before)
 
 
 class Constant(nn.Module):

@@ -11,9 +11,11 @@ from robustlab.core.interposition import Interposition
 from robustlab.core.streaming import hessian_vector, input_gradient
 from robustlab.core.types import Passes
 from robustlab.core.untouched import frozen
-from robustlab.explainers.cam import GradCAM
-from robustlab.explainers.gradient import Gradient, GuidedBackprop, InputXGradient, SmoothGrad
-from robustlab.explainers.path import IntegratedGradients
+from robustlab.explainers.cam.grad_cam import GradCAM
+from robustlab.explainers.gradient.path import IntegratedGradients
+from robustlab.explainers.gradient.plain import Gradient, InputXGradient
+from robustlab.explainers.gradient.rectified import GuidedBackprop
+from robustlab.explainers.gradient.smoothed import SmoothGrad
 from tests.explainers.battery import check_explainer
 from tests.nets import ResNetLike, VGGLike, pictures, seeded
 

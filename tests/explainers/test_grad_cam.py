@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from robustlab.core.errors import InvalidInput
 from robustlab.core.wrapping import Counted, Smoothed
 from robustlab.explainers import build
-from robustlab.explainers.cam import spatial_layer
+from robustlab.explainers.cam.layers import spatial_layer
 from tests.explainers.battery import untouched
 from tests.nets import Functional, Normalised, Recorder, ResNetLike, VGGLike, pictures, seeded
 

@@ -13,8 +13,8 @@ from robustlab.core.errors import InvalidInput
 from robustlab.core.score import score_of
 from robustlab.core.streaming import logits_of
 from robustlab.explainers import build
-from robustlab.explainers.lrp_rules import STABILISER, AlphaBeta, ZBox, stabilised
-from robustlab.explainers.relevance import conservation
+from robustlab.explainers.relevance.lrp import conservation
+from robustlab.explainers.relevance.rules import STABILISER, AlphaBeta, ZBox, stabilised
 from tests.nets import Normalised, VGGLike, pictures, seeded
 
 TARGETS = torch.tensor([1, 3, 0])

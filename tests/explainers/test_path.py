@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from robustlab.explainers import build
-from robustlab.explainers.path import completeness_gap
+from robustlab.explainers.gradient.path import completeness_gap
 from tests.nets import Quadratic, Softplus, pictures, seeded
 
 TARGETS = torch.tensor([1, 3, 0])

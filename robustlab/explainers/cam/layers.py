@@ -1,68 +1,16 @@
-"""Class activation maps: where in a convolutional layer the score comes from."""
+"""Layers by name, their outputs and the score's gradient there: what every CAM is made of."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from robustlab.core.errors import InvalidInput, nearest
 from robustlab.core.linear import cheap_second_order
-from robustlab.core.maps import Post
 from robustlab.core.score import Score, score_of
-from robustlab.core.streaming import again, each_micro_batch, run_model
-from robustlab.core.types import Differentiable, Passes
-
-
-@dataclass(frozen=True, kw_only=True)
-class GradCAM:
-    """Grad-CAM: a = max(0, Σ_k w_k A_k), w_k = mean over positions of ∂s/∂A_k.
-
-    A ``[B,K,h,w]`` is the output of module ``layer``; without a name, the last module whose
-    output still has a spatial extent (found once by running one image). Raw shape
-    ``[B,1,h,w]``, not normalised; the map is upsampled bilinearly to the image. ``relu=False``
-    keeps the negative part. Weights stay in the graph, so both factors are differentiated.
-    Cost: 1 forward pass and the backward pass of the head above the layer (counted as one).
-    Source: Selvaraju et al. 2017.
-
-    Raises:
-        InvalidInput: no such layer, one without spatial extent, or no convolution at all.
-    """
-
-    differentiable: ClassVar[Differentiable] = "exact"
-    layer: str | None = None
-    relu: bool = True
-    score: Score = "logit"
-    post: Post = "signed"
-
-    def explain(
-        self,
-        model: nn.Module,
-        images: Tensor,
-        targets: Tensor,
-        *,
-        ids: Sequence[str] | None = None,
-        create_graph: bool = False,
-    ) -> Tensor:
-        name = self.layer or spatial_layer(model, images)
-
-        def run(part: Tensor, labels: Tensor, _: slice) -> Tensor:
-            activation, gradient = layer_gradient(
-                model, name, part, labels, self.score, create_graph
-            )
-            cam = (gradient.mean((2, 3), keepdim=True) * activation).sum(1, keepdim=True)
-            return cam.clamp(min=0) if self.relu else cam
-
-        return each_micro_batch(images, targets, run)
-
-    def resolved(self, model: nn.Module, images: Tensor) -> "GradCAM":
-        """The same explainer with its layer named."""
-        return self if self.layer else replace(self, layer=spatial_layer(model, images))
-
-    def cost(self) -> Passes:
-        return Passes(1, 1)
+from robustlab.core.streaming import run_model
 
 
 def layer_gradient(
@@ -133,7 +81,7 @@ def spatial_layer(model: nn.Module, images: Tensor) -> str:
     if not any(isinstance(m, nn.Conv1d | nn.Conv2d | nn.Conv3d) for _, m in model.named_modules()):
         raise InvalidInput("model", "Grad-CAM needs a convolutional layer and it has none")
     with torch.no_grad(), _recording(model, outputs):
-        again(run_model)(model, images[:1].detach())
+        run_model(model, images[:1].detach())
     if not outputs:
         raise InvalidInput("model", "no module's output has a spatial extent", "name a layer")
     last = outputs[-1][1]

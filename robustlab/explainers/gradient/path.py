@@ -11,7 +11,7 @@ from robustlab.core.errors import InvalidInput
 from robustlab.core.maps import Post
 from robustlab.core.score import Score, score_of
 from robustlab.core.streaming import hessian_vector, logits_of, sum_of_gradients
-from robustlab.core.types import Differentiable, Passes
+from robustlab.core.types import About, Differentiable, Passes
 
 Rule = Literal["right", "left", "middle", "trapezoid"]
 
@@ -28,6 +28,9 @@ class IntegratedGradients:
     Source: Sundararajan et al. 2017.
     """
 
+    about: ClassVar[About] = About(
+        family="gradient", year=2017, source="Sundararajan, Taly & Yan 2017, Axiomatic attribution"
+    )
     differentiable: ClassVar[Differentiable] = "exact"
     steps: int = 16
     rule: Rule = "right"

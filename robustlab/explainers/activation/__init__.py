@@ -1,0 +1,1 @@
+"""Activation family: images made to excite a unit. They explain a model, not an image."""

@@ -1,0 +1,1 @@
+"""Attention family: masks that the network itself has learnt, read out."""

@@ -1,0 +1,1 @@
+"""Class activation maps: where in a convolutional layer the score comes from."""

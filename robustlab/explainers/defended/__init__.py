@@ -1,0 +1,1 @@
+"""Defended explanations: made harder to manipulate, some with a certificate."""

@@ -1,0 +1,1 @@
+"""Gradient family: one or many backward passes to the pixels."""

@@ -1,0 +1,1 @@
+"""Perturbation family: hide parts of the image and watch the score."""

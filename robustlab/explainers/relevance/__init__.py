@@ -1,0 +1,1 @@
+"""Relevance family: the score is handed back, layer by layer, to the pixels."""

@@ -1,0 +1,1 @@
+"""Surrogate family: a simple model of the classifier around one image."""
