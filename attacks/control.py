@@ -1,7 +1,7 @@
 """The floors that every attack must beat: nothing, noise, and random signs at equal budget."""
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -17,6 +17,8 @@ from robustlab.core.types import Attack, Explainer, Problem
 @dataclass(frozen=True, kw_only=True)
 class NoAttack:
     """Returns the clean image bit for bit: what re-explaining alone changes."""
+
+    idle: ClassVar[bool] = True  # staying is its purpose; for any other attack it is a failure
 
     @property
     def needs_explainer(self) -> bool:

@@ -11,6 +11,7 @@ from robustlab.core.budget import Budget
 from robustlab.core.errors import InvalidInput
 from robustlab.core.randomness import uniform
 from robustlab.core.streaming import micro_batch, run_model
+from robustlab.core.tables import check_finite
 from robustlab.core.types import Attack, Explainer, Problem
 from robustlab.core.untouched import frozen
 from robustlab.core.wrapping import Wrapper
@@ -70,6 +71,7 @@ class PGD:
             raise InvalidInput("steps", f"must be at least 1, got {self.steps}")
         if self.step_size is not None and not self.step_size > 0:
             raise InvalidInput("step_size", f"must be above 0, got {self.step_size}")
+        check_finite("step_size", self.step_size)
 
     @property
     def needs_explainer(self) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from robustlab.core.errors import RobustlabError
 from robustlab.records.errors import OtherExperiment, UnreadableResults
@@ -70,10 +70,31 @@ def list_(
     if as_json:
         print(json.dumps(entries, indent=2, default=str))  # noqa: T201
         return
+    out.print(_comparison(entries) if section == "explainers" else _listing(entries))
+
+
+def _listing(entries: Sequence[dict[str, Any]]) -> Table:
     table = Table("section", "name", "what it is", box=None, pad_edge=False)
     for entry in entries:
         table.add_row(entry["section"], entry["name"], _escaped(entry["summary"]))
-    out.print(table)
+    return table
+
+
+def _comparison(entries: Sequence[dict[str, Any]]) -> Table:
+    """The survey's comparison table; `show NAME` has the formulas."""
+    table = Table(
+        Column("name", no_wrap=True), "family", "year", "specific to", "explains", "detail",
+        "differentiable", "attacked by", "passes", box=None, pad_edge=False,
+    )  # fmt: skip
+    for e in entries:
+        specific = [k for k in ("class", "layer") if e[f"{k}_specific"]]
+        table.add_row(
+            e["name"], e["family"], str(e["year"]), ", ".join(specific) or "–",
+            "an image" if e["scope"] == "local" else "the model", e["detail"],
+            e["differentiable"], e["attacked_by"].split(":")[0],
+            f"{e['passes']['forward']:g} + {e['passes']['backward']:g}",
+        )  # fmt: skip
+    return table
 
 
 @app.command()
@@ -126,14 +147,18 @@ def plan(name: Name, smoke: Smoke = False, set_: Set = None, device: Device = "c
         groups.setdefault((cell.model_label, cell.waged.label, against, epsilon), []).append(
             cell.cost
         )
+    for visual in made.visuals:
+        images = f"{len(visual.classes)} images"
+        groups[visual.model_label, visual.measured.label, "the model", images] = [visual.cost]
     table = Table(
         "model", "attack", "against", "budget", "cells", "gradient passes", box=None, pad_edge=False
     )
     for row, costs in groups.items():
         table.add_row(*(_escaped(r) for r in row), str(len(costs)), f"{sum(costs):.0f}")
     out.print(table)
-    total = sum(cell.cost for cell in made.cells)
-    out.print(f"{len(made.cells)} cells, about {total:.0f} gradient passes of one image")
+    total = sum(sum(costs) for costs in groups.values())
+    count = len(made.cells) + len(made.visuals)
+    out.print(f"{count} cells, about {total:.0f} gradient passes of one image")
 
 
 @app.command()
@@ -287,9 +312,8 @@ def _progress() -> Any:
         TimeRemainingColumn,
     )
 
-    from robustlab.lab.plan import Cell
+    from robustlab.lab.executors import Record, Unit
     from robustlab.lab.run import Watcher
-    from robustlab.records import RunRecord
 
     class Bar(Watcher):
         def __init__(self) -> None:
@@ -306,22 +330,23 @@ def _progress() -> Any:
             self.task = self.progress.add_task("", total=None)
             self.count = 0
 
-        def start(self, plan: "Plan", todo: Sequence[Cell], problems: Sequence[str]) -> None:
+        def start(self, plan: "Plan", todo: Sequence[Unit], problems: Sequence[str]) -> None:
             for problem in problems:
                 err.print(f"[yellow]computing again[/] {_escaped(problem)}", soft_wrap=True)
-            stored = len(plan.cells) - len(todo)
+            units = len(plan.cells) + len(plan.visuals)
+            stored = units - len(todo)
             if stored:
-                err.print(f"{stored} of {len(plan.cells)} cells are there already")
+                err.print(f"{stored} of {units} cells are there already")
             self.count, self.total = 0, len(todo)
             self.progress.update(
-                self.task, total=sum(c.cost for c in todo) or 1, description=plan.spec.name
+                self.task, total=sum(u.cost for u in todo) or 1, description=plan.spec.name
             )
             self.progress.start()
 
-        def done(self, cell: Cell, record: RunRecord) -> None:
+        def done(self, unit: Unit, record: Record) -> None:
             self.count += 1
             self.progress.update(
-                self.task, advance=cell.cost, description=f"cell {self.count} of {self.total}"
+                self.task, advance=unit.cost, description=f"cell {self.count} of {self.total}"
             )
 
         def finish(self) -> None:

@@ -13,6 +13,7 @@ from robustlab.core.errors import InvalidInput, NotDifferentiable
 from robustlab.core.maps import to_maps
 from robustlab.core.randomness import normal, uniform
 from robustlab.core.streaming import logits_of, micro_batch, run_model
+from robustlab.core.tables import check_finite
 from robustlab.core.types import Explainer, HessianVector, Problem
 from robustlab.core.untouched import frozen
 from robustlab.core.wrapping import Smoothed
@@ -67,6 +68,8 @@ class Ascent:
             raise InvalidInput("beta", f"must be above 0, got {self.beta}")
         if not self.output_weight >= 0:
             raise InvalidInput("output_weight", f"must be at least 0, got {self.output_weight}")
+        for field in ("step_size", "probe", "beta", "output_weight"):
+            check_finite(field, getattr(self, field))
 
     @property
     def needs_explainer(self) -> bool:
@@ -107,20 +110,22 @@ def ascend(problem: Problem, budget: Budget, objective: Objective, settings: Asc
     move = Adam(alpha) if settings.optimiser == "adam" else Steepest(alpha, budget)
     images = _start(problem, budget, settings)
     best = Best(problem, _by_loss(objective) if settings.select == "best_loss" else objective)
+    clean = _probabilities(problem) if settings.output_weight else None
     for step in range(settings.steps):
         fresh = step > 0 or settings.random_start  # the clean image itself is known
         wanted = path == "hessian_vector" or (fresh and settings.select != "last")
-        raw = best.consider(images) if wanted else None
+        seen = best.consider(images) if wanted else None
         if path == "hessian_vector":
-            assert raw is not None  # noqa: S101
+            assert seen is not None  # noqa: S101
             gradient = _by_products(
-                problem, images, raw, objective, settings.probe * budget.epsilon
+                problem, images, seen.raw, objective, settings.probe * budget.epsilon
             )
         else:
             beta = settings.beta_at(step, problem.explainer)
             gradient = _by_double_backward(problem, images, objective, beta)
-        if settings.output_weight:
-            gradient = gradient - settings.output_weight * _output_gradient(problem, images)
+        if clean is not None:
+            pull = _output_gradient(problem, images, clean)
+            gradient = gradient - settings.output_weight * pull
         images = budget.project(images + move(gradient), problem.images)
     if settings.select == "last":
         return images
@@ -157,16 +162,20 @@ class Adam:
         return self.alpha * mean / (square.sqrt() + 1e-6 * scale + 1e-30)
 
 
-def _output_gradient(problem: Problem, images: Tensor) -> Tensor:
-    """∂/∂x ‖p(x) − p(x₀)‖² on the true model: one gradient pass, and one forward for p(x₀)."""
-    wanted = torch.softmax(logits_of(problem.model, problem.images), 1)
+def _probabilities(problem: Problem) -> Tensor:
+    """p(x₀) ``[B, classes]`` of the clean images: one forward pass."""
+    return torch.softmax(logits_of(problem.model, problem.images), 1)
+
+
+def _output_gradient(problem: Problem, images: Tensor, clean: Tensor) -> Tensor:
+    """∂/∂x ‖p(x) − p(x₀)‖² on the true model: one gradient pass. ``clean`` is p(x₀)."""
     size = micro_batch(images)
     parts = []
     for start in range(0, len(images), size):
         where = slice(start, min(start + size, len(images)))
         with torch.enable_grad():
             leaf = images[where].detach().requires_grad_()
-            gap = torch.softmax(run_model(problem.model, leaf), 1) - wanted[where]
+            gap = torch.softmax(run_model(problem.model, leaf), 1) - clean[where]
             parts.append(torch.autograd.grad(gap.square().sum(), leaf)[0])
     return torch.cat(parts)
 

@@ -1,5 +1,7 @@
 """Best feasible iterate: what an iterative attack keeps."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -7,6 +9,14 @@ from attacks.explanation.objectives import Objective
 from robustlab.core.maps import to_maps
 from robustlab.core.streaming import logits_of
 from robustlab.core.types import Problem
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What considering a batch has found out: its attribution, and whose prediction stayed."""
+
+    raw: Tensor
+    kept: Tensor
 
 
 class Best:
@@ -21,8 +31,8 @@ class Best:
         self.images = problem.images.clone()
         self.values = objective.value(problem.maps)
 
-    def consider(self, images: Tensor) -> Tensor:
-        """Keep what is better; returns the raw attribution, which the next step can use."""
+    def consider(self, images: Tensor) -> Seen:
+        """Keep what is better; returns what the next step can use."""
         problem = self.problem
         raw = problem.explainer.explain(problem.model, images, problem.targets, ids=problem.ids)
         maps = to_maps(raw, problem.explainer.post, tuple(images.shape[-2:]))  # type: ignore[arg-type]
@@ -31,4 +41,4 @@ class Best:
         better = kept & (values > self.values)
         self.values = torch.where(better, values, self.values)
         self.images = torch.where(better.view(-1, 1, 1, 1), images, self.images)
-        return raw
+        return Seen(raw, kept)

@@ -1,1 +1,1 @@
-"""Attacks that fine-tune the model so that its explanations lie."""
+"""Attacks on the model: another network, the same pictures."""

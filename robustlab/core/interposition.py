@@ -15,7 +15,7 @@ x by the *true* derivative, not by the relevance rule.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import TracebackType
+from types import FunctionType, TracebackType
 from typing import Any, Final
 
 import torch
@@ -30,11 +30,12 @@ class Call:
 
     op: str
     arguments: Mapping[str, Any]
-    run: Callable[[Tensor], Tensor]  # the true operation on another first input
+    run: Callable[..., Tensor]  # the true operation on another input (and other arguments)
 
     @property
     def input(self) -> Tensor:
-        return self.arguments["input"]
+        """The tensor that the operation acts on; of an attention, its values."""
+        return self.arguments[_input_of(self.op)]
 
     def native(self) -> Tensor:
         """What the model would have computed."""
@@ -90,6 +91,13 @@ _TORCH_BATCH_NORM = (
     "cudnn_enabled",
 )  # fmt: skip
 _BINARY = ("input", "other", "alpha")
+_CONV_TRANSPOSE = (
+    "input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation",
+)  # fmt: skip
+_POOL = ("input", "kernel_size", "stride", "padding", "dilation", "ceil_mode")
+_ATTENTION = (
+    "query", "key", "value", "attn_mask", "dropout_p", "is_causal", "scale", "enable_gqa",
+)  # fmt: skip
 
 # Every spelling of an operation that torch sees, with the names of its arguments in order.
 OPERATIONS: Final[dict[Callable[..., Any], tuple[str, tuple[str, ...]]]] = {
@@ -107,23 +115,60 @@ OPERATIONS: Final[dict[Callable[..., Any], tuple[str, tuple[str, ...]]]] = {
     **dict.fromkeys((torch.clamp_min, torch.Tensor.clamp_min), ("clamp", ("input", "min"))),
     **dict.fromkeys(
         (
-            F.leaky_relu, F.elu, F.gelu, F.silu, F.mish, F.softplus, F.hardswish, F.hardsigmoid,
-            F.selu, F.celu, F.tanh, torch.tanh, torch.Tensor.tanh, torch.sigmoid,
-            torch.Tensor.sigmoid, F.sigmoid,
+            F.leaky_relu, F.elu, F.gelu, F.silu, F.mish, F.softplus, F.hardswish, F.selu, F.celu,
+            F.prelu, torch.Tensor.prelu, F.rrelu, F.logsigmoid, F.softsign, F.softshrink,
+            F.hardshrink, F.tanhshrink, torch.abs, torch.Tensor.abs, torch.square,
+            torch.Tensor.square, torch.pow, torch.Tensor.pow, torch.Tensor.__pow__,
+            torch.sqrt, torch.Tensor.sqrt, torch.rsqrt, torch.Tensor.rsqrt, torch.exp,
+            torch.Tensor.exp, torch.log, torch.Tensor.log, torch.reciprocal,
+            torch.Tensor.reciprocal, torch.Tensor.__rdiv__,
         ),
         ("activation", ("input",)),
+    ),
+    **dict.fromkeys((torch.sigmoid, torch.Tensor.sigmoid, F.sigmoid), ("sigmoid", ("input",))),
+    **dict.fromkeys((torch.tanh, torch.Tensor.tanh, F.tanh), ("tanh", ("input",))),
+    **dict.fromkeys((torch.erf, torch.Tensor.erf), ("erf", ("input",))),
+    F.hardsigmoid: ("hardsigmoid", _UNARY),
+    **dict.fromkeys(
+        (torch.softmax, torch.Tensor.softmax, F.softmax), ("softmax", ("input", "dim"))
     ),
     **dict.fromkeys(
         (F.conv1d, F.conv2d, F.conv3d, torch.conv1d, torch.conv2d, torch.conv3d), ("conv", _CONV)
     ),
+    **dict.fromkeys(
+        (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d),
+        ("conv_transpose", _CONV_TRANSPOSE),
+    ),
     F.linear: ("linear", ("input", "weight", "bias")),
+    **dict.fromkeys(
+        (
+            torch.matmul, torch.Tensor.matmul, torch.Tensor.__matmul__, torch.mm, torch.Tensor.mm,
+            torch.bmm, torch.Tensor.bmm,
+        ),
+        ("matmul", ("input", "other")),
+    ),
+    torch.Tensor.__rmatmul__: ("product", ("input", "other")),
+    torch.einsum: ("product", ("equation", "input", "other", "third")),
+    torch.addmm: ("addmm", ("bias", "input", "other")),
+    F.scaled_dot_product_attention: ("attention", _ATTENTION),
     F.batch_norm: ("batch_norm", _BATCH_NORM),
     torch.batch_norm: ("batch_norm", _TORCH_BATCH_NORM),
+    **dict.fromkeys(
+        (F.layer_norm, torch.layer_norm),
+        ("layer_norm", ("input", "normalized_shape", "weight", "bias", "eps")),
+    ),
+    **dict.fromkeys(
+        (F.group_norm, torch.group_norm),
+        ("group_norm", ("input", "num_groups", "weight", "bias", "eps")),
+    ),
+    F.instance_norm: ("instance_norm", (*_BATCH_NORM[:5], "use_input_stats", "momentum", "eps")),
+    **dict.fromkeys((F.rms_norm, F.normalize, F.local_response_norm), ("rescale", ("input",))),
     **dict.fromkeys((torch.add, torch.Tensor.add, torch.Tensor.__radd__), ("add", _BINARY)),
     **dict.fromkeys((torch.sub, torch.Tensor.sub), ("sub", _BINARY)),
     torch.Tensor.__rsub__: ("rsub", _BINARY),
     **dict.fromkeys((torch.mul, torch.Tensor.mul, torch.Tensor.__rmul__), ("mul", _BINARY)),
     **dict.fromkeys((torch.div, torch.Tensor.div), ("div", _BINARY)),
+    **dict.fromkeys((torch.neg, torch.Tensor.neg), ("neg", ("input",))),
     **dict.fromkeys(
         (
             F.avg_pool1d, F.avg_pool2d, F.avg_pool3d, F.adaptive_avg_pool1d,
@@ -132,15 +177,31 @@ OPERATIONS: Final[dict[Callable[..., Any], tuple[str, tuple[str, ...]]]] = {
         ),
         ("avg_pool", ("input", "size")),
     ),
+    **dict.fromkeys((F.max_pool1d, F.max_pool2d, F.max_pool3d), ("max_pool", _POOL)),
+    **dict.fromkeys((torch.max_pool1d, torch.max_pool2d, torch.max_pool3d), ("max_pool", _POOL)),
+    **dict.fromkeys(
+        (F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d),
+        ("adaptive_max_pool", ("input", "output_size")),
+    ),
+    F.interpolate: ("interpolate", ("input", "size", "scale_factor", "mode")),
     **dict.fromkeys(
         (
             torch.flatten, torch.Tensor.flatten, torch.reshape, torch.Tensor.reshape,
             torch.Tensor.view, torch.Tensor.contiguous, torch.clone, torch.Tensor.clone,
+            torch.Tensor.view_as, torch.Tensor.reshape_as, torch.Tensor.unflatten,
+            torch.squeeze, torch.Tensor.squeeze, torch.unsqueeze, torch.Tensor.unsqueeze,
+            torch.permute, torch.Tensor.permute, torch.transpose, torch.Tensor.transpose,
+            torch.Tensor.expand, torch.Tensor.expand_as, torch.Tensor.repeat,
+            torch.Tensor.__getitem__,
         ),
         ("layout", ("input",)),
     ),
     F.pad: ("pad", ("input", "pad", "mode", "value")),
 }  # fmt: skip
+
+
+# Operations with a name of their own that also count as the more general one.
+KIND_OF: Final = dict.fromkeys(("sigmoid", "tanh", "erf", "hardsigmoid"), "activation")
 
 
 class Interposition(TorchFunctionMode):
@@ -170,7 +231,10 @@ class Interposition(TorchFunctionMode):
         out_of_place = _OUT_OF_PLACE.get(func)
         changed = args[0] if out_of_place is not None else None
         func = out_of_place or func
-        if func not in OPERATIONS:
+        if func in _OPENED and "attention" in self.handlers:
+            with _Again(self):
+                output = _OPENED[func](*args, **kwargs)
+        elif func not in OPERATIONS:
             output = func(*args, **kwargs)
         else:
             op, names = OPERATIONS[func]
@@ -200,14 +264,16 @@ class Interposition(TorchFunctionMode):
         kwargs: Mapping[str, Any],
     ) -> Any:
         op = _clipped_relu(op, arguments)
-        handler = self.handlers.get(op)
-        if handler is None or not isinstance(arguments.get("input"), Tensor):
+        handler = self.handlers.get(op, self.handlers.get(KIND_OF.get(op, op)))
+        acts_on = _input_of(op)
+        if handler is None or not isinstance(arguments.get(acts_on), Tensor):
             return func(*args, **kwargs)
 
-        def run(value: Tensor) -> Any:
-            if args:
-                return func(value, *args[1:], **kwargs)
-            return func(**{**kwargs, "input": value})
+        def run(value: Tensor, **others: Any) -> Any:
+            given = {acts_on: value, **others}
+            # positional arguments come first in ``arguments``, in their order
+            first = [given.pop(name, was) for name, was in zip(arguments, args, strict=False)]
+            return func(*first, *args[len(first) :], **{**kwargs, **given})
 
         return handler(Call(op, arguments, run))
 
@@ -228,6 +294,38 @@ class Interposition(TorchFunctionMode):
     ) -> None:
         self._changed.clear()
         super().__exit__(kind, error, trace)
+
+
+class _Again(TorchFunctionMode):
+    """A mode once more, for the calls inside an operation that it has been handed."""
+
+    def __init__(self, mode: Interposition) -> None:
+        super().__init__()
+        self._mode = mode
+
+    def __torch_function__(self, *call: Any) -> Any:
+        return self._mode.__torch_function__(*call)
+
+
+def _opened(composite: Any) -> Callable[..., Any]:
+    """The same function without the check that hands it to a mode in one piece.
+
+    Attention layers are one call for a mode, with all their matrices inside. This is
+    PyTorch's own body, whatever its version, so there is nothing to keep in step.
+    """
+    names = {**composite.__globals__, "has_torch_function": lambda _: False}
+    opened = FunctionType(composite.__code__, names, composite.__name__, composite.__defaults__)
+    opened.__kwdefaults__ = composite.__kwdefaults__
+    return opened
+
+
+_OPENED: Final[dict[Callable[..., Any], Callable[..., Any]]] = {
+    F.multi_head_attention_forward: _opened(F.multi_head_attention_forward)
+}
+
+
+def _input_of(op: str) -> str:
+    return "value" if op == "attention" else "input"
 
 
 def _written_through(view: Tensor, base: Tensor, whole: Tensor, output: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from robustlab.core.budget import Budget
 from robustlab.core.errors import InvalidInput, NotDifferentiable
 from robustlab.core.maps import to_maps
 from robustlab.core.streaming import logits_of
-from robustlab.core.types import Attack, Explainer, Problem, Resolvable
+from robustlab.core.types import Attack, Explainer, ModelAttack, Problem, Resolvable
 from robustlab.core.wrapping import Counted
 
 # Whose class is explained: the clean prediction, the label, the prediction at hand, or a fixed one.
@@ -69,6 +69,7 @@ def pose(
     """
     check_images(batch.images)
     check_eval_mode(model)
+    check_local(explainer)
     if isinstance(explainer, Resolvable):
         explainer = explainer.resolved(model, batch.images)
     logits = logits_of(model, batch.images)
@@ -101,12 +102,26 @@ def propose(attack: Attack, problem: Problem, budget: Budget) -> tuple[Tensor, i
     """Let the attack propose; returns its images and the passes it took, in images."""
     if attack.needs_explainer and attack.gradient_path(problem.explainer) == "impossible":
         name = type(problem.explainer).__name__
-        raise NotDifferentiable(f"{type(attack).__name__} needs gradients and {name} has none")
+        raise NotDifferentiable(
+            f"{type(attack).__name__} needs gradients and {name} has none; "
+            "black_box attacks any explainer"
+        )
     counted = Counted(problem.model)
     # its own tensors: what it writes into them must not reach the judge
     own: dict[str, Any] = {k: v.clone() for k, v in vars(problem).items() if isinstance(v, Tensor)}
     proposal = attack.propose(replace(problem, model=counted, **own), budget)
     return proposal.detach(), counted.forwards, counted.backwards
+
+
+def manipulate(attack: ModelAttack, problem: Problem) -> Problem:
+    """The same question about another model; what was known of the clean one stays.
+
+    Raises:
+        InvalidInput: the new model is in training mode, or does not fit the images.
+    """
+    model = attack.manipulate(problem)
+    check_eval_mode(model)
+    return replace(problem, model=model)
 
 
 def verify(problem: Problem, budget: Budget, proposal: Tensor, *, idle: bool = False) -> Trial:
@@ -156,11 +171,24 @@ def reexplain(problem: Problem, trial: Trial, target: Target = "prediction") -> 
 
 
 def judge(
-    attack: Attack, problem: Problem, budget: Budget, *, target: Target = "prediction"
+    attack: Attack | ModelAttack,
+    problem: Problem,
+    budget: Budget | None = None,
+    *,
+    target: Target = "prediction",
 ) -> Judged:
-    """Propose, verify and re-explain in one go."""
-    proposal, forwards, backwards = propose(attack, problem, budget)
-    trial = verify(problem, budget, proposal)
+    """Propose, verify and re-explain in one go; a model attack needs no budget.
+
+    An attack with ``idle = True`` is meant to stay at the clean image: that is no failure.
+    """
+    if isinstance(attack, ModelAttack):
+        problem, forwards, backwards = manipulate(attack, problem), 0, 0
+        trial = verify(problem, Budget("linf", 0.0), problem.images, idle=True)
+    elif budget is None:
+        raise InvalidInput("budget", "an attack on images needs one", 'Budget("linf", 2/255)')
+    else:
+        proposal, forwards, backwards = propose(attack, problem, budget)
+        trial = verify(problem, budget, proposal, idle=getattr(attack, "idle", False))
     return Judged(
         **vars(trial),
         clean_maps=problem.maps,
@@ -197,6 +225,16 @@ def choose_targets(target: Target, labels: Tensor, predictions: Tensor, classes:
             "target", f"{target!r} is not known", f"prediction, label, current or 0..{classes - 1}"
         )
     return torch.full_like(predictions, target)
+
+
+def check_local(explainer: Explainer) -> None:
+    """Refuse an explainer that makes images: there is no map of an image that could drift."""
+    if explainer.about.scope == "global":
+        raise InvalidInput(
+            "explainer",
+            f"{type(explainer).__name__} explains the model by an image it makes",
+            "call its explain(model, images, targets); images give the shape",
+        )
 
 
 def check_labels(labels: Tensor, classes: int) -> None:

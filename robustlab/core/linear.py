@@ -4,8 +4,12 @@ PyTorch's own double backward of a convolution also computes the gradient of the
 group by group, whether anyone wants it or not: on a net of depthwise convolutions that is
 most of the time of an attack on an explanation. A convolution with constant weights is a
 linear map, so its derivatives are itself and its transpose, for ever.
+
+Normalisations and attention are linear maps too, once what they divide by and whom they
+attend to is taken as given.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +22,12 @@ from robustlab.core.interposition import Call, Interposition
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """A linear layer: a convolution (any dimension, any groups) or a matrix."""
+    """A linear layer in x: f(x; w, b), by ``kind``.
+
+    *conv* is a convolution or transposed convolution of any dimension and any groups,
+    *linear* a matrix or, with ``contract``, any other product with constant weights (batched
+    matrices, einsum), and *affine* a number for each element: w ⊙ x + b, broadcast.
+    """
 
     kind: str
     weight: Tensor
@@ -27,39 +36,53 @@ class Layer:
     padding: tuple[int, ...] = ()
     dilation: tuple[int, ...] = ()
     groups: int = 1
+    transposed: bool = False
+    output_padding: tuple[int, ...] = ()
+    contract: Callable[[Tensor, Tensor], Tensor] | None = None
 
     def apply(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """f(x; weight, bias)."""
-        if self.kind == "linear":
+        if self.kind == "conv":
+            if not torch.is_grad_enabled() or _wants_gradient(weight, bias):
+                return self._convolve(x, weight, bias)
+            return _Convolution.apply(x, weight, bias, self)
+        if self.kind == "linear" and self.contract is None:
             return F.linear(x, weight, bias)
-        if not torch.is_grad_enabled() or _wants_gradient(weight, bias):
-            return self._convolve(x, weight, bias)
-        return _Convolution.apply(x, weight, bias, self)
+        product = x * weight if self.contract is None else self.contract(x, weight)
+        return product if bias is None else product + bias
 
     def transpose(self, s: Tensor, weight: Tensor, like: Tensor) -> Tensor:
         """fᵀ(s; weight), in the shape of ``like``: one backward pass through the layer."""
-        if self.kind == "linear":
-            return s @ weight
-        if not torch.is_grad_enabled() or _wants_gradient(weight, None):
-            return self._transpose(s, weight, like)
-        return _Transposed.apply(s, weight, like.detach(), self)
+        if self.kind == "conv":
+            if not torch.is_grad_enabled() or _wants_gradient(weight, None):
+                return self._transpose(s, weight, like)
+            return _Transposed.apply(s, weight, like.detach(), self)
+        if self.contract is not None:
+            contract = self.contract
+            return transposed(lambda x: contract(x, weight), like, s)
+        return s * weight if self.kind == "affine" else s @ weight
 
     def folded(self, scale: Tensor, shift: Tensor) -> "Layer":
         """The layer followed by ``scale · z + shift`` per channel, as one layer."""
-        weight = self.weight * scale.view(-1, *(1,) * (self.weight.ndim - 1))
+        if self.transposed:  # weights [inputs, outputs per group, ...]
+            grouped = self.weight.unflatten(0, (self.groups, -1))
+            each = scale.view(self.groups, 1, -1, *(1,) * (self.weight.ndim - 2))
+            weight = (grouped * each).flatten(0, 1)
+        else:
+            weight = self.weight * scale.view(-1, *(1,) * (self.weight.ndim - 1))
         bias = shift if self.bias is None else self.bias * scale + shift
         return replace(self, weight=weight, bias=bias)
 
     def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return torch.ops.aten.convolution(
-            x, weight, bias, self.stride, self.padding, self.dilation, False,
-            (0,) * len(self.stride), self.groups,
+            x, weight, bias, self.stride, self.padding, self.dilation, self.transposed,
+            self.output_padding or (0,) * len(self.stride), self.groups,
         )  # fmt: skip
 
     def _transpose(self, s: Tensor, weight: Tensor, like: Tensor) -> Tensor:
         return torch.ops.aten.convolution_backward(
-            s, like, weight, None, self.stride, self.padding, self.dilation, False,
-            (0,) * len(self.stride), self.groups, (True, False, False),
+            s, like, weight, None, self.stride, self.padding, self.dilation, self.transposed,
+            self.output_padding or (0,) * len(self.stride), self.groups, (True, False, False),
         )[0]  # fmt: skip
 
 
@@ -87,8 +110,19 @@ class _Transposed(torch.autograd.Function):
         return _Convolution.apply(gradient, ctx.weight, None, ctx.layer), None, None, None
 
 
+def transposed(linear: Callable[[Tensor], Tensor], like: Tensor, s: Tensor) -> Tensor:
+    """The transpose of a linear map of tensors like ``like``, applied to ``s``."""
+    keep_graph = torch.is_grad_enabled()
+    with torch.enable_grad():
+        probe = like.detach().requires_grad_()
+        (result,) = torch.autograd.grad(linear(probe), probe, s, create_graph=keep_graph)
+    return result
+
+
 def layer_of(call: Call) -> tuple[Layer, Tensor]:
-    """The layer of a call, and its input padded by hand where "same" padding is lopsided."""
+    """The layer of a convolution or matrix, and its input, padded by hand where "same"
+    padding is lopsided.
+    """
     weight, bias, x = call.get("weight"), call.get("bias"), call.input
     if call.op == "linear":
         return Layer("linear", weight, bias), x
@@ -104,10 +138,23 @@ def layer_of(call: Call) -> tuple[Layer, Tensor]:
             x = F.pad(x, extra)
     elif padding == "valid":
         padding = 0
-    return (
-        Layer("conv", weight, bias, stride, _each(padding, dims), dilation, call.get("groups", 1)),
-        x,
+    layer = Layer(
+        "conv", weight, bias, stride, _each(padding, dims), dilation, call.get("groups", 1)
     )
+    if call.op == "conv_transpose":
+        more = _each(call.get("output_padding", 0), dims)
+        layer = replace(layer, transposed=True, output_padding=more)
+    return layer, x
+
+
+def product_layer(call: Call, x: Tensor) -> Layer:
+    """The layer in ``x`` that a product of it with constants is, whoever spells it."""
+    other: Tensor = call.get("other")
+    if x is not call.input:
+        return Layer("linear", call.input, None, contract=lambda x, w: call.run(w, other=x))
+    if call.op in ("matmul", "addmm") and other.ndim == 2:
+        return Layer("linear", other.mT, call.get("bias"))
+    return Layer("linear", other, None, contract=lambda x, w: call.run(x, other=w))
 
 
 def batch_norm_affine(call: Call) -> tuple[Tensor, Tensor] | None:
@@ -123,11 +170,70 @@ def batch_norm_affine(call: Call) -> tuple[Tensor, Tensor] | None:
     return scale, shift
 
 
+@dataclass(frozen=True, eq=False)
+class Normaliser:
+    """A layer, group or instance norm as (x − mean) · scale + shift, its scale held constant.
+
+    ``grouped`` is the shape in which the means are those over ``dims``.
+    """
+
+    scale: Tensor
+    shift: Tensor | None
+    grouped: tuple[int, ...]
+    dims: tuple[int, ...]
+
+    def transpose(self, s: Tensor) -> Tensor:
+        """The transpose of x ↦ (x − mean) · scale: centring is its own."""
+        return _centred(s * self.scale, self.grouped, self.dims)
+
+
+def normaliser_of(call: Call) -> Normaliser:
+    """What a normalisation by the input's own mean and deviation did."""
+    x, weight, shift = call.input, call.get("weight"), call.get("bias")
+    if call.op == "layer_norm":
+        grouped, dims = tuple(x.shape), tuple(range(-len(call.get("normalized_shape")), 0))
+    else:
+        groups = call.get("num_groups", x.shape[1])  # an instance norm has a group per channel
+        grouped, dims = (x.shape[0], groups, x.shape[1:].numel() // groups), (2,)
+        weight, shift = (
+            None if v is None else v.view(-1, *(1,) * (x.ndim - 2)) for v in (weight, shift)
+        )
+    squares = _centred(x, grouped, dims).square().reshape(grouped)
+    deviation = (squares.mean(dims, keepdim=True) + call.get("eps", 1e-5)).sqrt()
+    scale = deviation.reciprocal().expand(grouped).reshape(x.shape)
+    return Normaliser(scale if weight is None else scale * weight, shift, grouped, dims)
+
+
+def _centred(x: Tensor, grouped: tuple[int, ...], dims: tuple[int, ...]) -> Tensor:
+    values = x.reshape(grouped)
+    return (values - values.mean(dims, keepdim=True)).reshape(x.shape)
+
+
+def attention_weights(call: Call) -> Tensor | None:
+    """Whom every token of a dot-product attention listens to, ``[..., T, S]``, rows of sum 1.
+
+    None where dropout is on or heads share keys.
+    """
+    if call.get("dropout_p", 0.0) or call.get("enable_gqa", False):
+        return None
+    query, key, mask = call.get("query"), call.get("key"), call.get("attn_mask")
+    scale = call.get("scale")
+    alike = query @ key.mT * (query.shape[-1] ** -0.5 if scale is None else scale)
+    if call.get("is_causal", False):
+        mask = torch.ones(alike.shape[-2:], dtype=torch.bool, device=alike.device).tril()
+    if mask is not None:
+        allowed = mask.dtype == torch.bool
+        alike = alike.masked_fill(~mask, float("-inf")) if allowed else alike + mask
+    return torch.softmax(alike, -1)
+
+
 def cheap_second_order() -> Interposition:
-    """A mode in which convolutions and batch-norms with constant weights differentiate cheaply.
+    """A mode in which layers with constant weights differentiate cheaply, and all do at all.
 
     Values and derivatives are those of the model; layers whose parameters want gradients
-    are left to PyTorch. It must be the outermost mode, so that every rule sees the layers.
+    are left to PyTorch, which has no second derivative of hard-sigmoid and of fused
+    attention: these are computed in steps that have one. It must be the outermost mode, so
+    that every rule sees the layers.
     """
 
     def convolution(call: Call) -> Tensor:
@@ -147,7 +253,22 @@ def cheap_second_order() -> Interposition:
         scale, shift = (v.view(-1, *(1,) * (call.input.ndim - 2)) for v in affine)
         return torch.addcmul(shift, call.input, scale)
 
-    return Interposition({"conv": convolution, "batch_norm": batch_norm})
+    def hardsigmoid(call: Call) -> Tensor:
+        return F.relu6(call.input + 3) / 6
+
+    def attention(call: Call) -> Tensor:
+        weights = attention_weights(call)
+        return call.native() if weights is None else weights @ call.input
+
+    return Interposition(
+        {
+            "conv": convolution,
+            "conv_transpose": convolution,
+            "batch_norm": batch_norm,
+            "hardsigmoid": hardsigmoid,
+            "attention": attention,
+        }
+    )
 
 
 def _wants_gradient(weight: Tensor | None, bias: Tensor | None) -> bool:

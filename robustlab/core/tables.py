@@ -1,6 +1,7 @@
 """From a name and a few options to a frozen dataclass: how every room's ``build`` works."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from functools import cache
 from typing import Any, TypeVar, get_args, get_type_hints
@@ -19,7 +20,8 @@ def build(table: Mapping[str, type[T]], kind: str, name: str, options: Mapping[s
     spelling, each value is checked against (and coerced to) the field's type.
 
     Raises:
-        InvalidInput: unknown name or option, or a value of the wrong type or range.
+        InvalidInput: unknown name or option, or a value of the wrong type or range, NaN and
+            infinity among them.
     """
     if name not in table:
         raise InvalidInput(kind, f"unknown name {name!r}", nearest(str(name), table))
@@ -42,9 +44,27 @@ def build(table: Mapping[str, type[T]], kind: str, name: str, options: Mapping[s
     if missing:
         raise InvalidInput(f"{name}.{missing[0]}", f"{kind} {name!r} needs this option")
     try:
-        return cls(**values)
+        made = cls(**values)
+        for key, value in values.items():  # only now: the class may say it better
+            check_finite(key, value)
     except InvalidInput as error:
         raise error.within(name) from None
+    return made
+
+
+def check_finite(field: str, value: Any) -> None:
+    """Refuse NaN and infinity, also inside a list; whatever is no float passes.
+
+    Comparisons let one or the other through: ``nan <= 0`` is false and ``inf > 0`` is true.
+
+    Raises:
+        InvalidInput: naming ``field``.
+    """
+    if isinstance(value, list | tuple):
+        for part in value:
+            check_finite(field, part)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise InvalidInput(field, f"must be finite, got {value}")
 
 
 def options_of(item: object) -> dict[str, Any]:

@@ -164,6 +164,27 @@ class Attack(Protocol):
         ...
 
 
+@runtime_checkable
+class ModelAttack(Protocol):
+    """Disturbs the model instead of its images; a frozen dataclass that never grades itself.
+
+    The judge explains the same images and classes on both models.
+    """
+
+    @property
+    def needs_explainer(self) -> bool:
+        """Does the manipulation depend on the explainer?"""
+        ...
+
+    def manipulate(self, problem: Problem) -> nn.Module:
+        """Another model. ``problem.model`` stays as it was, and shares nothing with it."""
+        ...
+
+    def gradient_path(self, explainer: Explainer) -> str: ...
+
+    def control(self) -> "Attack | None": ...
+
+
 class Metric(Protocol):
     """Pure, per image. Averages and intervals belong to reporting."""
 

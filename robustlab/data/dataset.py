@@ -1,5 +1,6 @@
 """What ``load`` returns: ids at once, pixels when asked for."""
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -32,6 +33,8 @@ class Dataset:
         skipped: files left out, each with the reason.
         boxes: where the object is, per id: ``(x0, y0, x1, y1)`` as shares of width and
             height, origin at the top left; empty for most data sets.
+        fingerprint: of the file and label behind the image at a position; None where the
+            name of the data set says what is in it.
     """
 
     name: str
@@ -42,6 +45,7 @@ class Dataset:
     class_names: tuple[str, ...] = ()
     skipped: tuple[tuple[str, str], ...] = ()
     boxes: Mapping[str, Box] = field(default_factory=dict)
+    fingerprint: Callable[[int], str] | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -71,11 +75,20 @@ class Dataset:
         Raises:
             InvalidInput: an id that the data set does not have, or no id at all.
         """
-        position = {name: i for i, name in enumerate(self.ids)}
-        for name in ids:
-            if name not in position:
-                raise InvalidInput("ids", f"{self.name} has no image {name!r}")
-        return self._batch([position[name] for name in ids])
+        return self._batch(self._positions(ids))
+
+    def revision(self, ids: Sequence[str]) -> str:
+        """Changes when the files or labels behind these images do, whatever they are called.
+
+        Empty for data that come with a package or from a standard set.
+
+        Raises:
+            InvalidInput: an id that the data set does not have, or a file that cannot be read.
+        """
+        if self.fingerprint is None:
+            return ""
+        parts = [self.fingerprint(position) for position in self._positions(ids)]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     def box(self, image_id: str) -> Box:
         """The hand-made box around the object of one image.
@@ -87,6 +100,13 @@ class Dataset:
             known = ", ".join(self.boxes) or "none"
             raise InvalidInput("id", f"{self.name} has no box for {image_id!r}", f"known: {known}")
         return self.boxes[image_id]
+
+    def _positions(self, ids: Sequence[str]) -> list[int]:
+        position = {name: i for i, name in enumerate(self.ids)}
+        for name in ids:
+            if name not in position:
+                raise InvalidInput("ids", f"{self.name} has no image {name!r}")
+        return [position[name] for name in ids]
 
     def _batch(self, positions: Sequence[int]) -> Batch:
         if not positions:

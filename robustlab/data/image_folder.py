@@ -3,12 +3,14 @@
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from torch import Tensor
 
 from robustlab.core.batch import UNLABELLED
 from robustlab.core.errors import InvalidInput
+from robustlab.core.files import sha256
 from robustlab.data.dataset import Dataset, at_least_one
 from robustlab.data.label_file import read_labels
 from robustlab.data.picture import SUFFIXES, read_picture, to_square, to_tensor, why_broken
@@ -59,13 +61,16 @@ class ImageFolder:
         if not ids:
             listed = "; ".join(f"{name}: {reason}" for name, reason in skipped)
             raise InvalidInput("path", f"every picture in {root} is broken: {listed}")
+        known = tuple(labels.get(name, UNLABELLED) for name in ids)
         return Dataset(
             name="image_folder",
             ids=tuple(ids),
-            labels=tuple(labels.get(name, UNLABELLED) for name in ids),
+            labels=known,
             names=("",) * len(ids),
             read=lambda i: self._read(root, ids[i]),
             skipped=tuple(skipped),
+            # each file once, and only when asked for
+            fingerprint=cache(lambda i: f"{known[i]} {_sha256(root, ids[i])}"),
         )
 
     def _sort_out(self, root: Path, found: list[str]) -> tuple[list[str], list[tuple[str, str]]]:
@@ -105,6 +110,13 @@ def _pictures(root: Path) -> Iterator[str]:
             path = Path(folder, name)
             if not name.startswith(".") and path.suffix.lower() in SUFFIXES:
                 yield path.relative_to(root).as_posix()
+
+
+def _sha256(root: Path, name: str) -> str:
+    try:
+        return sha256(root / name)
+    except OSError as error:
+        raise InvalidInput("path", f"{root / name}: {why_broken(root / name, error)}") from error
 
 
 def _why_unusable(root: Path, name: str, *, decode: bool) -> str:

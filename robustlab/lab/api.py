@@ -14,13 +14,14 @@ from robustlab.core.judge import (
     Target,
     check_eval_mode,
     check_labels,
+    check_local,
     choose_targets,
     explain_maps,
     judge,
     pose,
 )
 from robustlab.core.streaming import logits_of
-from robustlab.core.types import Attack, Explainer, RegionMetric
+from robustlab.core.types import Attack, Explainer, ModelAttack, RegionMetric
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +49,7 @@ def explain(
     """
     check_images(batch.images)
     check_eval_mode(model)
+    check_local(explainer)
     logits = logits_of(model, batch.images)
     check_labels(batch.labels, logits.shape[1])
     targets = choose_targets(target, batch.labels, logits.argmax(1), logits.shape[1])
@@ -57,9 +59,9 @@ def explain(
 def attack(
     model: nn.Module,
     explainer: Explainer,
-    attack: Attack,
+    attack: Attack | ModelAttack,
     batch: Batch,
-    budget: Budget,
+    budget: Budget | None = None,
     *,
     target: Target = "prediction",
     seed: int = 0,
@@ -67,6 +69,7 @@ def attack(
 ) -> AttackResult:
     """Attack an explanation and let the judge measure it on the true model.
 
+    Attacks on images need a ``budget``; those on the model leave the images alone.
     ``target_maps`` ``[B,H,W]`` are for attacks that imitate a chosen map.
 
     Raises:

@@ -8,8 +8,9 @@ from typing import Any
 import attacks
 from robustlab import data, explainers, metrics, models, training
 from robustlab.core.errors import InvalidInput, nearest
+from robustlab.core.types import Explainer
 from robustlab.lab.find import experiments, find_experiment
-from robustlab.lab.run import summary_of
+from robustlab.lab.manifest import summary_of
 from robustlab.lab.spec import load_spec
 
 SECTIONS = ("explainers", "attacks", "metrics", "training", "models", "data", "experiments")
@@ -19,7 +20,7 @@ def tables() -> dict[str, Mapping[str, type]]:
     """Section → name → class."""
     return {
         "explainers": explainers.EXPLAINERS,
-        "attacks": attacks.ATTACKS,
+        "attacks": {**attacks.ATTACKS, **attacks.MODEL_ATTACKS},
         "metrics": metrics.METRICS,
         "training": training.TRAINING,
         "models": models.MODELS,
@@ -53,9 +54,27 @@ def card(section: str, name: str, cls: type) -> dict[str, Any]:
     if hasattr(cls, "bounds"):  # JSON has no infinity: null where there is no bound
         entry["bounds"] = [b if isfinite(b) else None for b in cls.bounds]
     if section == "explainers":
-        passes = cls().cost()
-        entry["passes"] = {"forward": passes.forward, "backward": passes.backward}
+        entry |= _comparison(cls)
     return entry
+
+
+def _comparison(cls: type[Explainer]) -> dict[str, Any]:
+    """An explainer's row in the survey's comparison table; cost is that of its defaults."""
+    explainer = cls()
+    passes = explainer.cost()
+    return {
+        **dataclasses.asdict(cls.about),
+        "attacked_by": _attack_path(explainer),
+        "passes": {"forward": passes.forward, "backward": passes.backward},
+    }
+
+
+def _attack_path(explainer: Explainer) -> str:
+    """The best gradient path that an attack on its map has; black_box where there is none."""
+    if explainer.about.scope == "global":
+        return "none: it does not explain an image"
+    path = attacks.TopK().gradient_path(explainer)
+    return "black_box" if path == "impossible" else path
 
 
 def describe(name: str) -> tuple[str, str]:

@@ -12,18 +12,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robustlab import data, models
-from robustlab.core.batch import Batch
 from robustlab.core.errors import InvalidInput, RobustlabError
-from robustlab.core.judge import Trial, pose, propose, reexplain, verify
+from robustlab.core.judge import Trial, manipulate, pose, propose, reexplain, verify
 from robustlab.core.randomness import generator
 from robustlab.core.streaming import logits_of
-from robustlab.core.types import Metric, Problem, RegionMetric
+from robustlab.core.types import Metric, ModelAttack, Problem, RegionMetric
 from robustlab.data import Dataset
-from robustlab.explainers.gradient.path import IntegratedGradients, completeness_gap
-from robustlab.explainers.relevance.lrp import LRP, conservation
-from robustlab.lab.plan import Cell, Measured
+from robustlab.lab.accounts import account
+from robustlab.lab.origins import Origin, data_of, load_batch, load_data, load_model, model_of
+from robustlab.lab.plan import Cell
 from robustlab.lab.provenance import provenance
+from robustlab.lab.waging import Measured
 from robustlab.models import Classifier
 from robustlab.records import (
     BudgetSpec,
@@ -44,7 +43,7 @@ def run_cell(cell: Cell, folder: str) -> RunRecord:
     try:
         record, artefact = _measure(cell)
     except Exception as error:  # a failed cell is a visible row, never a missing one
-        record = RunRecord.crashed(cell.key, _cell_spec(cell), _reason(error), provenance=facts)
+        record = RunRecord.crashed(cell.key, _cell_spec(cell), reason(error), provenance=facts)
         artefact = None
     record = replace(record, seconds=time.perf_counter() - started, provenance=facts)
     if artefact is not None:
@@ -58,9 +57,19 @@ def _measure(cell: Cell) -> tuple[RunRecord, bytes | None]:
     clean = [_pose(cell, m) for m in cell.measured]
     aim = clean[0] if cell.against is None else _pose(cell, cell.against)
     problem = replace(aim, seed=cell.seed)
-    proposal, forwards, backwards = propose(cell.waged.attack, problem, cell.budget)
-    trial = verify(problem, cell.budget, proposal, idle=cell.waged.role != "attack")
-    after = [reexplain(p, trial, m.target) for p, m in zip(clean, cell.measured, strict=True)]
+    attack = cell.waged.attack
+    forwards = backwards = 0
+    if isinstance(attack, ModelAttack):
+        judged = manipulate(attack, problem)
+        trial = verify(judged, cell.budget, problem.images, idle=True)
+    else:
+        judged = problem
+        proposal, forwards, backwards = propose(attack, problem, cell.budget)
+        trial = verify(problem, cell.budget, proposal, idle=cell.waged.role != "attack")
+    after = [
+        reexplain(replace(p, model=judged.model), trial, m.target)
+        for p, m in zip(clean, cell.measured, strict=True)
+    ]
     record = RunRecord(
         key=cell.key,
         cell=_cell_spec(cell),
@@ -77,57 +86,17 @@ def _measure(cell: Cell) -> tuple[RunRecord, bytes | None]:
 
 
 def _pose(cell: Cell, measured: Measured) -> Problem:
-    return _posed(*_recipe(cell), cell.ids, measured, cell.device)
-
-
-def _recipe(cell: Cell) -> tuple[str, Any, str, Any]:
-    """What model and data are made from, as a hashable value."""
-    return cell.model, frozen(cell.model_options), cell.data, frozen(cell.data_options)
+    return _posed(model_of(cell), data_of(cell), cell.ids, measured, cell.device)
 
 
 @lru_cache(maxsize=64)
 def _posed(
-    model: str, model_options: Any, source: str, data_options: Any,
-    ids: tuple[str, ...], measured: Measured, device: str,
-) -> Problem:  # fmt: skip
-    batch = _batch(source, data_options, ids, device)
-    net = load_model(model, model_options, device)
+    model: Origin, source: Origin, ids: tuple[str, ...], measured: Measured, device: str
+) -> Problem:
+    batch = load_batch(source, ids, device)
+    net = load_model(model, device)
     target = "prediction" if measured.target == "current" else measured.target
     return pose(net, measured.explainer, batch, target=target)
-
-
-@lru_cache(maxsize=8)
-def _batch(source: str, options: Any, ids: tuple[str, ...], device: str) -> Batch:
-    return load_data(source, options).pick(ids).to(device)
-
-
-@lru_cache(maxsize=4)
-def load_model(name: str, options: Any, device: str) -> Classifier:
-    """A model by its recipe, kept for the next cell of this process."""
-    return models.load(name, **_thawed(options)).to(device)
-
-
-@lru_cache(maxsize=4)
-def load_data(name: str, options: Any) -> Dataset:
-    """A data set by its recipe, kept for the next cell of this process."""
-    return data.load(name, **_thawed(options))
-
-
-def frozen(value: Any) -> Any:
-    """Options as a hashable value, for the caches."""
-    if isinstance(value, dict):
-        return ("dict", tuple(sorted((k, frozen(v)) for k, v in value.items())))
-    if isinstance(value, list | tuple):
-        return ("list", tuple(frozen(v) for v in value))
-    return value
-
-
-def _thawed(value: Any) -> Any:
-    if isinstance(value, tuple) and value and value[0] == "dict":
-        return {k: _thawed(v) for k, v in value[1]}
-    if isinstance(value, tuple) and value and value[0] == "list":
-        return [_thawed(v) for v in value[1]]
-    return value
 
 
 # --- what is measured ----------------------------------------------------------------------
@@ -149,7 +118,7 @@ def _rows(
     assert isinstance(net, Classifier)  # noqa: S101
     names = net.class_names
     confidence = torch.softmax(logits_of(net, problem.images), 1).amax(1)
-    dataset = load_data(cell.data, frozen(cell.data_options))
+    dataset = load_data(data_of(cell))
     label_names = dict(zip(dataset.ids, dataset.names, strict=True))
     measured = {
         m.label: _numbers(cell, m, p, trial, maps, dataset)
@@ -196,7 +165,8 @@ def _numbers(
             continue
         numbers.values[label] = metric(clean.maps, maps).tolist()
         numbers.chance[label] = _chance(metric, clean.maps, unrelated)
-    numbers.facts.update(_own_check(*_recipe(cell), cell.ids, measured, cell.device))
+    model, source = model_of(cell), data_of(cell)
+    numbers.facts.update(_own_check(model, source, cell.ids, measured, cell.device))
     return numbers
 
 
@@ -227,19 +197,11 @@ def region_masks(dataset: Dataset, ids: Sequence[str], maps: Tensor) -> Tensor:
 
 @lru_cache(maxsize=64)
 def _own_check(
-    model: str, model_options: Any, source: str, data_options: Any,
-    ids: tuple[str, ...], measured: Measured, device: str,
-) -> dict[str, list[float]]:  # fmt: skip
-    """What an explainer promises of its sum: `conservation` or `completeness_gap`, clean."""
-    clean = _posed(model, model_options, source, data_options, ids, measured, device)
-    raw = clean.raw
-    if raw is None or not isinstance(clean.explainer, LRP | IntegratedGradients):
-        return {}
-    if isinstance(clean.explainer, IntegratedGradients):
-        gap = completeness_gap(clean.model, clean.explainer, clean.images, clean.targets, raw)
-        return {"completeness_gap": gap.tolist()}
-    scores = logits_of(clean.model, clean.images).gather(1, clean.targets[:, None]).squeeze(1)
-    return {"conservation": conservation(raw, scores).tolist()}
+    model: Origin, source: Origin, ids: tuple[str, ...], measured: Measured, device: str
+) -> dict[str, list[float]]:
+    """What an explainer promises of its own sum, once per process."""
+    clean = _posed(model, source, ids, measured, device)
+    return {name: values.tolist() for name, values in account(clean).items()}
 
 
 # --- what is stored ------------------------------------------------------------------------
@@ -298,7 +260,7 @@ def _numpy(value: Tensor, kind: Any) -> Any:
     return value.detach().cpu().numpy().astype(kind)
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """A sentence for a mistake; for anything unforeseen, where it happened as well."""
     if isinstance(error, RobustlabError | InvalidInput):
         return f"{type(error).__name__}: {error}"

@@ -17,11 +17,15 @@ from typing import Any, Literal
 import torch
 
 from robustlab.core.errors import MissingDependency, RobustlabError
+from robustlab.core.threads import one_thread
 from robustlab.lab.cell import run_cell
-from robustlab.lab.plan import Cell
-from robustlab.records import RunRecord
+from robustlab.lab.plan import Cell, Visual
+from robustlab.lab.visual import run_visual
+from robustlab.records import RunRecord, VisualRecord
 
 Executor = Literal["local", "ray"]
+Unit = Cell | Visual
+Record = RunRecord | VisualRecord
 
 
 def default_workers(cells: int, device: str) -> int:
@@ -31,35 +35,40 @@ def default_workers(cells: int, device: str) -> int:
 
 
 def execute(
-    cells: Sequence[Cell], folder: str, *, workers: int, executor: Executor = "local"
-) -> Iterator[tuple[Cell, RunRecord]]:
-    """Run cells and yield each with its record as it is done, in any order.
+    units: Sequence[Unit], folder: str, *, workers: int, executor: Executor = "local"
+) -> Iterator[tuple[Unit, Record]]:
+    """Run units of work and yield each with its record as it is done, in any order.
 
     Raises:
         RobustlabError: a worker process died (killed, or out of memory); what was finished
             is stored and a second run goes on from there.
     """
     if executor == "ray":
-        yield from _on_ray(cells, folder, workers)
+        yield from _on_ray(units, folder, workers)
     elif workers == 1:
-        with _one_thread():
-            for cell in cells:
-                yield cell, run_cell(cell, folder)
+        with one_thread():
+            for unit in units:
+                yield unit, run(unit, folder)
     else:
-        yield from _in_processes(cells, folder, workers)
+        yield from _in_processes(units, folder, workers)
+
+
+def run(unit: Unit, folder: str) -> Record:
+    """Do one unit of work and store its record."""
+    return run_visual(unit, folder) if isinstance(unit, Visual) else run_cell(unit, folder)
 
 
 def _in_processes(
-    cells: Sequence[Cell], folder: str, workers: int
-) -> Iterator[tuple[Cell, RunRecord]]:
+    units: Sequence[Unit], folder: str, workers: int
+) -> Iterator[tuple[Unit, Record]]:
     context = multiprocessing.get_context("spawn")  # a forked torch can hang on its locks
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
     try:
         # dearest first, so that no worker starts a long cell when the others are done
         with _held_back():  # a worker interrupted in its imports would print a traceback
             waiting = {
-                pool.submit(run_cell, cell, folder): cell
-                for cell in sorted(cells, key=lambda c: -c.cost)
+                pool.submit(run, unit, folder): unit
+                for unit in sorted(units, key=lambda u: -u.cost)
             }
         for future in as_completed(waiting):
             yield waiting[future], future.result()
@@ -105,7 +114,7 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _on_ray(cells: Sequence[Cell], folder: str, workers: int) -> Iterator[tuple[Cell, RunRecord]]:
+def _on_ray(units: Sequence[Unit], folder: str, workers: int) -> Iterator[tuple[Unit, Record]]:
     """On the Ray cluster of this environment, or a local one; the folder must be shared."""
     try:
         import ray
@@ -113,12 +122,12 @@ def _on_ray(cells: Sequence[Cell], folder: str, workers: int) -> Iterator[tuple[
         raise MissingDependency("--executor ray needs Ray: pip install 'robustlab[ray]'") from None
     ray.init(ignore_reinit_error=True, log_to_driver=False, num_cpus=_ray_cpus(workers))
 
-    def work(cell: Cell) -> RunRecord:
+    def work(unit: Unit) -> Record:
         torch.set_num_threads(1)
-        return run_cell(cell, folder)
+        return run(unit, folder)
 
     remote = ray.remote(num_cpus=1)(work)
-    waiting: dict[Any, Cell] = {remote.remote(cell): cell for cell in cells}
+    waiting: dict[Any, Unit] = {remote.remote(unit): unit for unit in units}
     while waiting:
         done, _ = ray.wait(list(waiting), num_returns=1)
         yield waiting.pop(done[0]), ray.get(done[0])
@@ -126,13 +135,3 @@ def _on_ray(cells: Sequence[Cell], folder: str, workers: int) -> Iterator[tuple[
 
 def _ray_cpus(workers: int) -> int | None:
     return None if os.environ.get("RAY_ADDRESS") else workers
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

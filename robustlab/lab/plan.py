@@ -2,68 +2,57 @@
 
 A cell is one (model, chunk of images, attack made against one explainer, budget, seed) and
 the explainers that are measured under it. Its key is a hash of everything that its numbers
-depend on, so the same key always means the same numbers.
+depend on, the contents of the user's own files included, so the same key always means the
+same numbers.
 """
 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-import attacks
-from robustlab import explainers, metrics
+from robustlab import metrics
 from robustlab.core.budget import Budget
-from robustlab.core.errors import InvalidInput, nearest
+from robustlab.core.errors import InvalidInput
 from robustlab.core.tables import options_of
-from robustlab.core.types import Attack, Explainer, Metric, RegionMetric
+from robustlab.core.types import Metric, RegionMetric
 from robustlab.data import Dataset
-from robustlab.lab.spec import AttackChoice, ExperimentSpec
+from robustlab.lab.spec import ExperimentSpec
+from robustlab.lab.waging import (
+    Measured,
+    Waged,
+    aims,
+    all_measured,
+    all_waged,
+    budgets_of,
+    left_out,
+    located,
+)
+from robustlab.models.weight_files import weights_revision
 
 CELL_SCHEMA = 1
-Role = Literal["attack", "control", "none"]
-Target = Literal["prediction", "label", "current"] | int
-
-
-@dataclass(frozen=True)
-class Measured:
-    """An explainer under its label, with the target policy it is explained by."""
-
-    label: str
-    name: str
-    explainer: Explainer
-    target: Target
-
-    def card(self) -> dict[str, Any]:
-        return {"name": self.name, **options_of(self.explainer), "target": self.target}
-
-
-@dataclass(frozen=True)
-class Waged:
-    """An attack under its label: what it is, whom it aims at, whose control it is."""
-
-    label: str
-    name: str
-    attack: Attack
-    role: Role
-    control_of: str | None
-    against: str  # an explainer's label, "each", or "" where the attack needs none
-
-    def card(self) -> dict[str, Any]:
-        return {"name": self.name, **options_of(self.attack)}
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One unit of work; everything it needs to run in another process."""
+    """One unit of work; everything it needs to run in another process.
+
+    ``place`` is the key without the contents of files: what the experiment calls this cell,
+    whatever its pictures and weights have become. The revisions are those of the model's
+    weights file and of all planned pictures; empty where neither is the user's own.
+    """
 
     key: str
+    place: str
     model: str
     model_options: Mapping[str, Any]
     model_label: str
+    model_revision: str
     data: str
     data_options: Mapping[str, Any]
     data_label: str
+    data_revision: str
     ids: tuple[str, ...]
     waged: Waged
     against: Measured | None
@@ -75,114 +64,144 @@ class Cell:
     keep: int  # how many of its first images leave pictures for the gallery
     cost: float  # estimated gradient passes, for the progress bar
 
+    @property
+    def title(self) -> str:
+        return f"{self.waged.label} on {', '.join(self.ids)}"
+
+
+@dataclass(frozen=True)
+class Visual:
+    """One unit of work for an explainer that makes images: some classes of one model.
+
+    Of the data only the shape of an image is used.
+    """
+
+    key: str
+    place: str
+    model: str
+    model_options: Mapping[str, Any]
+    model_label: str
+    model_revision: str
+    data: str
+    data_options: Mapping[str, Any]
+    data_revision: str
+    shaped_like: str  # id of an image; only its shape counts
+    measured: Measured
+    classes: tuple[int, ...]
+    device: str
+    cost: float
+
+    @property
+    def title(self) -> str:
+        return f"{self.measured.label} of {self.model_label}"
+
 
 @dataclass(frozen=True)
 class Plan:
-    """All cells of an experiment, with the parts that its manifest describes."""
+    """All cells of an experiment, with the parts that its manifest describes.
+
+    ``fingerprint`` says which experiment it is. Contents of files are no part of it: a folder
+    of results goes on with a changed picture, and only the cells that show it are new.
+    ``left_out`` holds (attack, explainer) where "each" found no gradient to follow.
+    """
 
     spec: ExperimentSpec
     cells: tuple[Cell, ...]
+    visuals: tuple[Visual, ...]
+    left_out: tuple[tuple[str, str], ...]
     measured: tuple[Measured, ...]
     waged: tuple[Waged, ...]
     metrics: Mapping[str, Metric | RegionMetric]
     fingerprint: str
 
 
+@dataclass(frozen=True)
+class _Files:
+    """Hashes of the user's own files: weights by the model's label, pictures by chunk."""
+
+    weights: Mapping[str, str]
+    pictures: Mapping[tuple[str, ...], str]
+    all_pictures: str
+
+
 def make_plan(spec: ExperimentSpec, dataset: Dataset, *, device: str = "cpu") -> Plan:
     """Cross models, seeds, attacks, budgets and chunks.
 
     Raises:
-        InvalidInput: an unknown or ill-configured component, named by its place in the spec.
+        InvalidInput: an unknown or ill-configured component, named by its place in the spec,
+            or a picture that cannot be read.
     """
-    measured = tuple(
-        _located(f"explainers.{i}", lambda c=choice: Measured(
-            c.shown, c.name, explainers.build(c.name, **c.options),
-            spec.target if c.target is None else c.target))
-        for i, choice in enumerate(spec.explainers)
-    )  # fmt: skip
+    everyone = all_measured(spec)
+    measured = tuple(m for m in everyone if m.explainer.about.scope == "local")
+    makers = tuple(m for m in everyone if m.explainer.about.scope == "global")
     chosen = {
-        choice.shown: _located(
+        choice.shown: located(
             f"metrics.{i}",
             lambda c=choice: metrics.build(c.name, **c.options),
         )
         for i, choice in enumerate(spec.metrics)
     }
-    waged = _with_controls(spec.attacks, [m.label for m in measured])
+    waged = all_waged(spec, measured)
+    on = {m.shown: _of_model(m.shown, measured) for m in spec.models}
     ids = dataset.ids[: spec.images]
     chunks = [ids[i : i + spec.chunk] for i in range(0, len(ids), spec.chunk)]
     pictured = frozenset(ids[: spec.gallery.images])
+    files = _Files(
+        weights={m.shown: weights_revision(m.options.get("weights")) for m in spec.models},
+        pictures={c: located("data", lambda c=c: dataset.revision(c)) for c in chunks},
+        all_pictures=dataset.revision(ids),
+    )
     cells = [
-        _cell(spec, chunk, w, against, measured, budget, seed, model, chosen, device, pictured)
+        _cell(
+            spec,
+            chunk,
+            w,
+            against,
+            on[model.shown],
+            budget,
+            seed,
+            model,
+            chosen,
+            device,
+            pictured,
+            files,
+        )
         for model in spec.models
         for seed in spec.seeds
         for w in waged
-        for against in _aims(w, measured)
-        for budget in _budgets(spec, w)
+        if w.models is None or model.shown in w.models
+        for against in aims(w, on[model.shown])
+        for budget in budgets_of(spec, w)
         for chunk in chunks
     ]
     unique = {cell.key: cell for cell in cells}
+    visuals = [
+        _visual(spec, maker, model, ids[0], device, files)
+        for model in spec.models
+        for maker in _of_model(model.shown, makers, needed=False)
+    ]
+    places = [*(cell.place for cell in unique.values()), *(visual.place for visual in visuals)]
     return Plan(
         spec=spec,
         cells=tuple(unique.values()),
-        measured=measured,
+        visuals=tuple(visuals),
+        left_out=left_out(waged, measured),
+        measured=everyone,
         waged=waged,
         metrics=chosen,
-        fingerprint=_digest([*unique, [m.label for m in measured]]),
+        fingerprint=_digest([*places, [m.label for m in everyone]]),
     )
 
 
-def _with_controls(choices: Sequence[AttackChoice], labels: Sequence[str]) -> tuple[Waged, ...]:
-    """The spec's attacks, each followed by the random-sign control it asks for.
-
-    A control is not optional: an attack that does not beat random signs at equal budget,
-    tries and selection has shown nothing.
-    """
-    waged: list[Waged] = []
-    for i, choice in enumerate(choices):
-        attack = _located(f"attacks.{i}", lambda c=choice: _attack(c))
-        if attack.needs_explainer and choice.against not in (*labels, "each"):
-            raise InvalidInput(
-                f"attacks.{i}.against",
-                f"no explainer is labelled {choice.against!r}",
-                nearest(choice.against, [*labels, "each"]),
-            )
-        roles: dict[str, Role] = {"none": "none", "random_sign": "control"}
-        role = roles.get(choice.name, "attack")
-        against = choice.against if attack.needs_explainer else ""
-        waged.append(Waged(choice.shown, choice.name, attack, role, None, against))
-        control = attack.control() if role == "attack" else None
-        if control is not None and control.needs_explainer:
-            label = f"random_sign ({choice.shown})"
-            waged.append(Waged(label, "random_sign", control, "control", choice.shown, against))
-        elif control is not None and not _has_shared_control(choices, waged):
-            waged.append(Waged("random_sign", "random_sign", control, "control", None, ""))
-    return tuple(waged)
-
-
-def _attack(choice: AttackChoice) -> Attack:
-    """Of an attack on the prediction, ``against`` is an option of its own, if it has one."""
-    attack = attacks.build(choice.name, **choice.options)
-    if attack.needs_explainer or choice.against == "each":
-        return attack
-    return attacks.build(choice.name, **choice.options, against=choice.against)
-
-
-def _has_shared_control(choices: Sequence[AttackChoice], waged: Sequence[Waged]) -> bool:
-    named = any(choice.name == "random_sign" for choice in choices)
-    return named or any(w.role == "control" and w.control_of is None for w in waged)
-
-
-def _aims(waged: Waged, measured: Sequence[Measured]) -> list[Measured | None]:
-    if not waged.attack.needs_explainer:
-        return [None]
-    if waged.against == "each":
-        return list(measured)
-    return [m for m in measured if m.label == waged.against]
-
-
-def _budgets(spec: ExperimentSpec, waged: Waged) -> list[Budget]:
-    budgets = [budget for choice in spec.budgets for budget in choice.budgets()]
-    return [Budget(budgets[0].norm, 0.0)] if waged.role == "none" else budgets
+def _of_model(
+    label: str, measured: Sequence[Measured], *, needed: bool = True
+) -> tuple[Measured, ...]:
+    found = tuple(m for m in measured if m.models is None or label in m.models)
+    if needed and not found:
+        raise InvalidInput(
+            "explainers", f"none makes a map of {label!r}", "name one that explains images"
+        )
+    return found
 
 
 def _cell(
@@ -197,8 +216,9 @@ def _cell(
     chosen: Mapping[str, Metric | RegionMetric],
     device: str,
     pictured: frozenset[str],
+    files: _Files,
 ) -> Cell:
-    measured = everyone if against is None or waged.against != "each" else (against,)
+    measured = (against,) if against is not None and waged.alone else everyone
     numbers = {
         "schema": CELL_SCHEMA,
         "model": [model.shown, model.name, model.options],
@@ -213,16 +233,22 @@ def _cell(
         "metrics": [[label, metric.name, options_of(metric)] for label, metric in chosen.items()],
         "device": device.split(":")[0],
     }
+    contents = {"model": files.weights[model.shown], "data": files.pictures[ids]}
+    owned = {name: content for name, content in contents.items() if content}
     shown = spec.gallery.epsilon is None or budget.epsilon in spec.gallery.epsilon
     shown = (shown or waged.role == "none") and seed == spec.seeds[0]
     return Cell(
-        key=_digest(numbers),
+        # what ships has the same key on every machine
+        key=_digest({**numbers, "files": owned} if owned else numbers),
+        place=_digest(numbers),
         model=model.name,
         model_options=model.options,
         model_label=model.shown,
+        model_revision=files.weights[model.shown],
         data=spec.data.name,
         data_options=spec.data.options,
         data_label=spec.data.shown,
+        data_revision=files.all_pictures,
         ids=ids,
         waged=waged,
         against=against,
@@ -237,24 +263,47 @@ def _cell(
     )
 
 
+def _visual(
+    spec: ExperimentSpec, maker: Measured, model: Any, image_id: str, device: str, files: _Files
+) -> Visual:
+    numbers = {
+        "schema": CELL_SCHEMA,
+        "model": [model.shown, model.name, model.options],
+        "data": [spec.data.shown, spec.data.name, spec.data.options],
+        "made_by": [maker.label, maker.card()],
+        "classes": spec.classes,
+        "device": device.split(":")[0],
+    }
+    weights = files.weights[model.shown]
+    return Visual(
+        key=_digest({**numbers, "files": weights} if weights else numbers),
+        place=_digest(numbers),
+        model=model.name,
+        model_options=model.options,
+        model_label=model.shown,
+        model_revision=weights,
+        data=spec.data.name,
+        data_options=spec.data.options,
+        data_revision=files.all_pictures,
+        shaped_like=image_id,
+        measured=maker,
+        classes=spec.classes,
+        device=device,
+        cost=len(spec.classes) * maker.explainer.cost().gradient,
+    )
+
+
 def _effort(waged: Waged, against: Measured | None) -> float:
     """Gradient passes per image that the attack itself takes, roughly: for the progress bar."""
     steps = getattr(waged.attack, "steps", getattr(waged.attack, "tries", 1))
     if against is None:
         return float(steps if waged.role == "attack" else 0)
     one = against.explainer.cost().gradient
-    if waged.role == "control":
-        return float(steps * (one + 0.5))
+    queries = getattr(waged.attack, "queries", None)
+    if waged.role == "control" or queries is not None:
+        return float((queries or steps) * (one + 0.5))
     factor = 3.0 if waged.attack.gradient_path(against.explainer) == "hessian_vector" else 5.0
     return float(steps * (factor * one + 0.5))
-
-
-def _located(where: str, make: Any) -> Any:
-    """Run a constructor; a refusal names the place in the spec first."""
-    try:
-        return make()
-    except InvalidInput as error:
-        raise InvalidInput(f"{where}: {error.field}", error.problem, error.remedy) from None
 
 
 def _digest(value: Any) -> str:

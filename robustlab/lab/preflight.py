@@ -1,16 +1,23 @@
 """Finding a user's mistake before any work is done: one image through everything cheap."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Final
 
 import torch
+from torch import Tensor, nn
 
+from robustlab.core.batch import Batch
 from robustlab.core.errors import InvalidInput
 from robustlab.core.judge import check_labels, choose_targets
 from robustlab.core.streaming import logits_of
 from robustlab.core.types import Problem, RegionMetric, Resolvable
 from robustlab.data import Dataset
-from robustlab.lab.cell import frozen, load_model, region_masks
+from robustlab.lab.cell import region_masks
+from robustlab.lab.origins import load_model, model_of
 from robustlab.lab.plan import Cell, Plan
+from robustlab.lab.waging import Measured
+
+CHEAP: Final = 64  # passes of one image; a dearer explainer is tried when its turn comes
 
 
 def preflight(plan: Plan, dataset: Dataset) -> None:
@@ -35,22 +42,20 @@ def preflight(plan: Plan, dataset: Dataset) -> None:
 def _check_model(cell: Cell, plan: Plan, dataset: Dataset) -> None:
     batch = dataset.batch(1).to(cell.device)
     with located("models", cell.model_label):
-        net = load_model(cell.model, frozen(cell.model_options), cell.device)
+        net = load_model(model_of(cell), cell.device)
         logits = logits_of(net, batch.images)
     count = len(dataset.ids[: plan.spec.images])
     labels = torch.tensor(dataset.labels[:count])
     with located("data", cell.data_label):
         check_labels(labels, logits.shape[1])
     for i, measured in enumerate(plan.measured):
-        with located(f"explainers.{i}", measured.label):
-            choose_targets(measured.target, labels, labels.clamp(min=0), logits.shape[1])
-            explainer = measured.explainer
-            if isinstance(explainer, Resolvable):
-                explainer = explainer.resolved(net, batch.images)
-                explainer.explain(net, batch.images, logits.argmax(1), ids=batch.ids)
+        if measured.models is None or cell.model_label in measured.models:
+            with located(f"explainers.{i}", measured.label):
+                choose_targets(measured.target, labels, labels.clamp(min=0), logits.shape[1])
+                _try(measured, net, batch, logits, plan.spec.classes)
     problem = Problem(
         model=net,
-        explainer=plan.measured[0].explainer,
+        explainer=cell.measured[0].explainer,
         images=batch.images,
         targets=logits.argmax(1),
         labels=batch.labels,
@@ -66,6 +71,24 @@ def _check_model(cell: Cell, plan: Plan, dataset: Dataset) -> None:
                 objective(problem)
             if getattr(waged.attack, "against", None) == "label" and bool((labels < 0).any()):
                 raise InvalidInput("against", "'label' was asked for but some images have none")
+
+
+def _try(
+    measured: Measured, net: nn.Module, batch: Batch, logits: Tensor, classes: Sequence[int]
+) -> None:
+    """Let an explainer that is choosy about models see this one."""
+    explainer = measured.explainer
+    if explainer.about.scope == "global":
+        worst = max(classes)
+        if worst >= logits.shape[1]:
+            known = f"the model has classes 0..{logits.shape[1] - 1}"
+            raise InvalidInput("classes", f"class {worst} is out of range", known)
+        return
+    if isinstance(explainer, Resolvable):
+        explainer = explainer.resolved(net, batch.images)
+    passes = explainer.cost()
+    if explainer.about.needs and passes.forward + passes.backward <= CHEAP:
+        explainer.explain(net, batch.images, logits.argmax(1), ids=batch.ids)
 
 
 class located:

@@ -1,21 +1,21 @@
 """Running an experiment: claim the folder, run what is missing, write the results."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from robustlab import reporting
-from robustlab.core.errors import InvalidInput, RobustlabError
-from robustlab.core.tables import options_of
-from robustlab.lab.cell import frozen, load_data
-from robustlab.lab.executors import Executor, default_workers, execute
-from robustlab.lab.plan import Cell, Plan, make_plan
+from robustlab.core.errors import InvalidInput
+from robustlab.lab.executors import Executor, Record, Unit, default_workers, execute
+from robustlab.lab.manifest import manifest
+from robustlab.lab.origins import Origin, frozen, load_data
+from robustlab.lab.plan import Plan, make_plan
 from robustlab.lab.preflight import located, preflight
 from robustlab.lab.provenance import provenance
 from robustlab.lab.spec import ExperimentSpec
-from robustlab.records import OtherExperiment, RunRecord, Store, atomic_write
+from robustlab.records import OtherExperiment, Store, atomic_write
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,11 @@ class Outcome:
 class Watcher:
     """Told how a run goes; the command line shows a progress bar. This one is silent."""
 
-    def start(self, plan: Plan, todo: Sequence[Cell], problems: Sequence[str]) -> None:
+    def start(self, plan: Plan, todo: Sequence[Unit], problems: Sequence[str]) -> None:
         """The plan is made and ``todo`` is what remains of it."""
 
-    def done(self, cell: Cell, record: RunRecord) -> None:
-        """One more cell is stored."""
+    def done(self, unit: Unit, record: Record) -> None:
+        """One more record is stored."""
 
     def finish(self) -> None:
         """All is over, well or not."""
@@ -50,8 +50,9 @@ def prepare(spec: ExperimentSpec, *, device: str = "cpu") -> tuple[Plan, Any]:
         InvalidInput: anything in the spec that cannot work, before any work is done.
     """
     check_device(device)
+    load_data.cache_clear()  # its files may have changed since this process last looked
     with located("data", spec.data.shown):
-        dataset = load_data(spec.data.name, frozen(spec.data.options))
+        dataset = load_data(Origin(spec.data.name, frozen(spec.data.options)))
     plan = make_plan(spec, dataset, device=device)
     preflight(plan, dataset)
     return plan, dataset
@@ -65,7 +66,7 @@ def run_experiment(
     workers: int | None = None,
     executor: Executor = "local",
     watcher: Watcher | None = None,
-    order: Callable[[Sequence[Cell]], Sequence[Cell]] | None = None,
+    order: Callable[[Sequence[Unit]], Sequence[Unit]] | None = None,
 ) -> Outcome:
     """Run every cell that has no readable record yet, then write tables and pages.
 
@@ -86,26 +87,33 @@ def run_experiment(
     except OSError as error:
         raise InvalidInput("--out", f"{folder} cannot be written: {error}") from None
     records, problems = store.load_all()
-    finished = {record.key for record in records if record.outcome == "ok"}
-    todo = [cell for cell in plan.cells if cell.key not in finished]
+    made, broken = store.load_visuals()
+    problems = [*problems, *broken]
+    stored: tuple[Record, ...] = (*records, *made)
+    finished = {record.key for record in stored if record.outcome == "ok"}
+    units: tuple[Unit, ...] = (*plan.cells, *plan.visuals)
+    todo = [unit for unit in units if unit.key not in finished]
     todo = list(order(todo)) if order else todo
-    watcher.start(plan, todo, [str(p) for p in problems])
+    # a record from before a file changed stays on disk, but is nothing to compute again
+    planned = {unit.key for unit in units}
+    unreadable = [str(p) for p in problems if p.path.stem in planned]
+    watcher.start(plan, todo, unreadable)
     crashed: list[tuple[str, str]] = []
     try:
         count = workers or default_workers(len(todo), device)
-        for cell, record in execute(todo, str(folder), workers=count, executor=executor):
+        for unit, record in execute(todo, str(folder), workers=count, executor=executor):
             if record.outcome != "ok":
-                crashed.append((f"{cell.waged.label} on {', '.join(cell.ids)}", record.error))
-            watcher.done(cell, record)
+                crashed.append((unit.title, record.error))
+            watcher.done(unit, record)
     finally:
         watcher.finish()
     write_outputs(Path(folder), device)
     return Outcome(
         folder=Path(folder),
-        cells=len(plan.cells),
-        resumed=len(plan.cells) - len(todo),
+        cells=len(units),
+        resumed=len(units) - len(todo),
         crashed=tuple(crashed),
-        problems=tuple(str(p) for p in problems),
+        problems=tuple(unreadable),
         skipped=dataset.skipped,
     )
 
@@ -126,78 +134,3 @@ def check_device(device: str) -> None:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise InvalidInput("--device", f"{device!r} cannot be used: {reason}", "try cpu") from None
-
-
-def manifest(plan: Plan, skipped: Sequence[tuple[str, str]] = ()) -> dict[str, Any]:
-    """What `experiment.json` says: the plan, and a card for every label in it."""
-    spec = plan.spec
-    return {
-        "schema": 1,
-        "name": spec.name,
-        "question": spec.question,
-        "fingerprint": plan.fingerprint,
-        "spec": spec.model_dump(mode="json"),
-        "skipped": [list(item) for item in skipped],
-        "plan": [
-            {
-                "key": cell.key,
-                "attack": cell.waged.label,
-                "role": cell.waged.role,
-                "against": cell.against.label if cell.against else None,
-                "epsilon": cell.budget.epsilon,
-                "norm": cell.budget.norm,
-                "model": cell.model_label,
-                "images": len(cell.ids),
-                "seed": cell.seed,
-            }
-            for cell in plan.cells
-        ],
-        "models": [{"name": m.shown, "options": m.options} for m in spec.models],
-        "metrics": {
-            label: {
-                "name": metric.name,
-                "higher_is_more_stable": metric.higher_is_more_stable,
-                "bounds": [_finite(b) for b in metric.bounds],
-                "summary": summary_of(type(metric)),
-                "options": options_of(metric),
-            }
-            for label, metric in plan.metrics.items()
-        },
-        "explainers": {
-            m.label: {
-                "name": m.name,
-                "options": {**_without(options_of(m.explainer), "post"), "target": m.target},
-                "post": m.explainer.post,
-                "summary": summary_of(type(m.explainer)),
-            }
-            for m in plan.measured
-        },
-        "attacks": {
-            w.label: {
-                "name": w.name,
-                "options": _without(options_of(w.attack), "like"),
-                "role": w.role,
-                "control_of": w.control_of,
-                "against": w.against or None,
-                "summary": summary_of(type(w.attack)),
-            }
-            for w in plan.waged
-        },
-        "primary_metric": next(iter(plan.metrics)),
-    }
-
-
-def summary_of(cls: type) -> str:
-    """The first paragraph of a component's docstring, as one line."""
-    return " ".join((cls.__doc__ or "").strip().split("\n\n")[0].split())
-
-
-def _finite(bound: float) -> float | None:
-    return bound if abs(bound) != float("inf") else None
-
-
-def _without(options: Mapping[str, Any], key: str) -> dict[str, Any]:
-    return {k: v for k, v in options.items() if k != key}
-
-
-__all__ = ["Outcome", "RobustlabError", "Watcher", "manifest", "prepare", "run_experiment"]

@@ -11,6 +11,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from robustlab.core.budget import Budget, parse_number
 from robustlab.core.errors import InvalidInput, nearest
 
+# YAML reads yes and on as true, which would silently become 1
+Whole = Annotated[int, Field(strict=True)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -41,29 +45,35 @@ class Choice(BaseModel):
         return self.label or self.name
 
 
-class ExplainerChoice(Choice):
-    """An explainer; ``target`` overrides the experiment's policy for it alone."""
+def _listed(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
 
-    target: Literal["prediction", "label", "current"] | int | None = None
+
+class ExplainerChoice(Choice):
+    """An explainer; ``target`` overrides the experiment's policy for it alone, and ``models``
+    names the models (by label) that it is for: not every network has what a method reads.
+    """
+
+    target: Literal["prediction", "label", "current"] | Whole | None = None
+    models: Annotated[tuple[str, ...] | None, BeforeValidator(_listed)] = None
 
 
 class AttackChoice(Choice):
     """An attack. ``against`` names the explainer (by label) that an attack on explanations
     aims at, and then every explainer is measured: what one attack does to the others.
-    "each" makes the attack against each explainer and measures that one alone. An attack on
-    the prediction may have an option ``against`` of its own: whose class is left.
+    "each" makes the attack against each explainer and measures that one alone, and so does a
+    list for the explainers in it. An attack on the prediction may have an option ``against``
+    of its own: whose class is left. ``models`` names those that it is made on.
     """
 
-    against: str = "each"
+    against: str | tuple[str, ...] = "each"
+    models: Annotated[tuple[str, ...] | None, BeforeValidator(_listed)] = None
 
 
 def _radii(value: Any) -> list[float]:
     """One number or several; fractions may be text."""
     values = value if isinstance(value, list | tuple) else [value]
     return [parse_number("epsilon", v) for v in values]
-
-
-Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class BudgetChoice(_Strict):
@@ -79,9 +89,9 @@ class BudgetChoice(_Strict):
 class Gallery(_Strict):
     """How many images per cell leave pictures behind, and at which radii (default: all)."""
 
-    images: int = Field(default=4, ge=0)
+    images: Whole = Field(default=4, ge=0)
     epsilon: Annotated[
-        tuple[float, ...] | None, BeforeValidator(lambda v: v if v is None else _radii(v))
+        tuple[Finite, ...] | None, BeforeValidator(lambda v: v if v is None else _radii(v))
     ] = None
 
 
@@ -93,8 +103,10 @@ class ExperimentSpec(_Strict):
         images: use the first so many images of the data; all by default.
         chunk: images that share a batch. It belongs to the cell: rounding differs with the
             batch, and iterative sign attacks amplify it.
+        budgets: for attacks on images; an experiment that only disturbs models needs none.
         target: whose class is explained: the clean prediction, the label, the prediction at
             hand (current), or a fixed class index.
+        classes: what explainers that make images, instead of maps, make images of.
         smoke: overrides, by dotted path, that make it run in seconds.
     """
 
@@ -102,14 +114,15 @@ class ExperimentSpec(_Strict):
     question: str
     models: tuple[Choice, ...] = Field(min_length=1)
     data: Choice
-    images: int | None = Field(default=None, ge=1)
-    chunk: int = Field(default=4, ge=1)
+    images: Whole | None = Field(default=None, ge=1)
+    chunk: Whole = Field(default=4, ge=1)
     explainers: tuple[ExplainerChoice, ...] = Field(min_length=1)
     attacks: tuple[AttackChoice, ...] = Field(min_length=1)
-    budgets: tuple[BudgetChoice, ...] = Field(min_length=1)
+    budgets: tuple[BudgetChoice, ...] = ()
     metrics: tuple[Choice, ...] = Field(min_length=1)
-    target: Literal["prediction", "label", "current"] | int = "prediction"
-    seeds: tuple[int, ...] = (0,)
+    target: Literal["prediction", "label", "current"] | Whole = "prediction"
+    classes: tuple[Whole, ...] = Field(default=tuple(range(10)), min_length=1)
+    seeds: tuple[Whole, ...] = (0,)
     gallery: Gallery = Gallery()
     smoke: dict[str, Any] = Field(default_factory=dict)
 
@@ -122,6 +135,8 @@ class ExperimentSpec(_Strict):
                     raise ValueError(f"{field}: {label!r} appears twice; give each a `label`")
         if len(set(self.seeds)) != len(self.seeds) or not self.seeds:
             raise ValueError("seeds: must be distinct and at least one")
+        if len(set(self.classes)) != len(self.classes) or min(self.classes) < 0:
+            raise ValueError("classes: must be distinct and not negative")
         return self
 
 

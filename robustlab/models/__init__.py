@@ -5,10 +5,14 @@ from typing import Any, Final
 
 from robustlab.core.errors import InvalidInput
 from robustlab.core.tables import build
+from robustlab.models.abn_cnn import AbnCnn
+from robustlab.models.cbam_cnn import CbamCnn
 from robustlab.models.classifier import Classifier, Recipe
 from robustlab.models.efficientnet_lite0 import EfficientNetLite0
+from robustlab.models.se_cnn import SeCnn
 from robustlab.models.small_cnn import SmallCnn
 from robustlab.models.small_resnet import SmallResnet
+from robustlab.models.small_vit import SmallVit
 from robustlab.models.timm_models import TimmModel
 from robustlab.models.torchvision_models import TorchvisionModel
 
@@ -19,6 +23,10 @@ MODELS: Final[Mapping[str, type[Recipe]]] = {
     "efficientnet_lite0": EfficientNetLite0,
     "small_cnn": SmallCnn,
     "small_resnet": SmallResnet,
+    "se_cnn": SeCnn,
+    "cbam_cnn": CbamCnn,
+    "abn_cnn": AbnCnn,
+    "small_vit": SmallVit,
     f"torchvision:{_ANY}": TorchvisionModel,
     f"timm:{_ANY}": TimmModel,
 }

@@ -1,6 +1,5 @@
 """Weights that ship with the project, each with a card that says how it was made."""
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from torch import nn
 
 from robustlab.core.errors import InvalidInput
+from robustlab.core.files import sha256
 from robustlab.models.weight_files import load_weights
 
 FOLDER = Path(__file__).parent / "weights"
@@ -65,8 +65,3 @@ def read_card(name: str, folder: Path = FOLDER) -> dict[str, Any]:
         known = ", ".join(sorted(card.stem for card in folder.glob("*.json")))
         raise InvalidInput("weights", f"no shipped weights {name!r}", f"shipped: {known}")
     return dict(json.loads(path.read_text(encoding="utf-8")))
-
-
-def sha256(path: Path) -> str:
-    """Hex digest of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()

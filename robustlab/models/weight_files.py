@@ -11,15 +11,32 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from robustlab.core.errors import InvalidInput
+from robustlab.core.files import sha256
 
 _PICKLES = (".pth", ".pt", ".bin")
-_KNOWN = ".safetensors, " + ", ".join(_PICKLES)
+_KINDS = (".safetensors", *_PICKLES)
+_KNOWN = ", ".join(_KINDS)
 
 
 def save_weights(net: nn.Module, path: Path) -> None:
     """Write the state dict of ``net`` as safetensors."""
     state = {name: t.detach().cpu().contiguous().clone() for name, t in net.state_dict().items()}
     path.write_bytes(save(state))  # save_file would make it readable by its owner only
+
+
+def weights_revision(weights: object) -> str:
+    """The sha256 of the user's file that a model's option ``weights`` names.
+
+    Empty for anything else: weights that ship, official ones and random ones are told by
+    their names. So it is for a file that cannot be read: loading it says why.
+    """
+    if not isinstance(weights, str | Path) or Path(weights).suffix not in _KINDS:
+        return ""
+    try:
+        path = Path(weights).expanduser()
+        return sha256(path) if path.is_file() else ""
+    except (OSError, RuntimeError):  # RuntimeError: the home folder of nobody
+        return ""
 
 
 def load_weights(net: nn.Module, path: Path) -> None:

@@ -11,6 +11,7 @@ from robustlab.records.manifest import (
     Manifest,
     MetricInfo,
     PlannedCell,
+    PlannedVisual,
 )
 from robustlab.records.record import (
     SCHEMA,
@@ -24,6 +25,7 @@ from robustlab.records.record import (
     RunRecord,
 )
 from robustlab.records.store import MANIFEST, Problem, Store
+from robustlab.records.visual import VisualRecord, VisualRow
 
 __all__ = [
     "MANIFEST",
@@ -40,10 +42,13 @@ __all__ = [
     "OtherExperiment",
     "PassCount",
     "PlannedCell",
+    "PlannedVisual",
     "Problem",
     "Role",
     "RunRecord",
     "Store",
     "UnreadableResults",
+    "VisualRecord",
+    "VisualRow",
     "atomic_write",
 ]

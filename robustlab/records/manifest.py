@@ -5,11 +5,13 @@ Fields that this version does not know are kept in the file and ignored here.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, Literal
 
 from robustlab.records.checking import Fields
 from robustlab.records.plain import plain
 from robustlab.records.record import ROLES, SCHEMA, Role
+
+DISTURBED: Final[tuple[Literal["image", "model"], ...]] = ("image", "model")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +40,25 @@ class PlannedCell:
             model=fields.text("model"),
             images=fields.whole("images"),
             seed=fields.whole("seed"),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedVisual:
+    """Images that an explainer of the whole model is to make."""
+
+    key: str
+    model: str
+    explainer: str
+    classes: int
+
+    @classmethod
+    def read(cls, fields: Fields) -> "PlannedVisual":
+        return cls(
+            key=fields.text("key"),
+            model=fields.text("model"),
+            explainer=fields.text("explainer"),
+            classes=fields.whole("classes"),
         )
 
 
@@ -92,7 +113,7 @@ class ExplainerInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class AttackInfo:
-    """An attack, control or no-op under its label."""
+    """An attack, control or no-op under its label, and what it disturbs."""
 
     name: str
     options: Mapping[str, Any]
@@ -100,6 +121,7 @@ class AttackInfo:
     control_of: str | None
     against: str | None
     summary: str
+    disturbs: Literal["image", "model"] = "image"
 
     @classmethod
     def read(cls, fields: Fields) -> "AttackInfo":
@@ -110,6 +132,8 @@ class AttackInfo:
             control_of=fields.optional_text("control_of"),
             against=fields.optional_text("against"),
             summary=fields.text("summary"),
+            # records of version 0.1 know no attacks on models
+            disturbs=fields.one_of("disturbs", DISTURBED) if "disturbs" in fields.data else "image",
         )
 
 
@@ -119,8 +143,10 @@ class Manifest:
 
     Attributes:
         fingerprint: hash of the resolved spec; two manifests with one fingerprint give
-            the same numbers.
+            the same numbers as long as the files that they name hold the same.
         plan: the cells in the order in which tables list them.
+        visuals: images of whole models to be made.
+        left_out: (attack, explainer) pairs without a gradient to follow.
         models: labels, or objects that say more about a model.
         primary_metric: the label that headlines and short tables use.
     """
@@ -135,6 +161,8 @@ class Manifest:
     explainers: Mapping[str, ExplainerInfo]
     attacks: Mapping[str, AttackInfo]
     primary_metric: str
+    visuals: tuple[PlannedVisual, ...] = ()
+    left_out: tuple[tuple[str, str], ...] = ()
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Manifest":
@@ -165,7 +193,16 @@ class Manifest:
             explainers={n: ExplainerInfo.read(explainers.object(n)) for n in explainers.data},
             attacks={name: AttackInfo.read(attacks.object(name)) for name in attacks.data},
             primary_metric=fields.text("primary_metric"),
+            visuals=tuple(
+                PlannedVisual.read(Fields.of(item, f"visuals[{i}]"))
+                for i, item in enumerate(_listed(fields, "visuals"))
+            ),
+            left_out=tuple((str(pair[0]), str(pair[1])) for pair in _listed(fields, "left_out")),
         )
+
+
+def _listed(fields: Fields, key: str) -> tuple[Any, ...]:
+    return fields.items(key) if key in fields.data else ()
 
 
 def _options(fields: Fields) -> Mapping[str, Any]:

@@ -9,14 +9,16 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from robustlab.records.atomic import atomic_write, remove_leftovers
 from robustlab.records.errors import OtherExperiment, UnreadableResults
 from robustlab.records.manifest import Manifest
 from robustlab.records.plain import dumps
 from robustlab.records.record import RunRecord
+from robustlab.records.visual import VisualRecord
 
+R = TypeVar("R", RunRecord, VisualRecord)
 MANIFEST: Final = "experiment.json"
 KEY: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
@@ -38,6 +40,7 @@ class Store:
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
         self.cells = self.folder / "cells"
+        self.visuals = self.folder / "visuals"
 
     def __repr__(self) -> str:
         return f"Store({str(self.folder)!r})"
@@ -59,6 +62,7 @@ class Store:
             raise UnreadableResults(self.folder, "is not a folder; choose another --out") from None
         remove_leftovers(self.folder)
         remove_leftovers(self.cells)
+        remove_leftovers(self.visuals)
         text = dumps(manifest)
         try:
             atomic_write(self._manifest_path, text, replace=False)
@@ -90,7 +94,7 @@ class Store:
 
     def read(self, key: str) -> RunRecord | None:
         """The record of ``key``; None where there is none or it cannot be read."""
-        record, _ = self._load(key)
+        record, _ = self._load(self.record_path(key), RunRecord)
         return record
 
     def load_all(self) -> tuple[list[RunRecord], list[Problem]]:
@@ -105,14 +109,32 @@ class Store:
         records, problems = [], []
         planned = [cell.key for cell in self.manifest().plan]
         for key in planned:
-            record, problem = self._load(key)
+            record, problem = self._load(self.record_path(key), RunRecord)
             if record is not None:
                 records.append(record)
             if problem is not None:
                 problems.append(problem)
         strays = (path for path in sorted(self.cells.glob("*.json")) if path.stem not in planned)
-        problems += [Problem(path, "not in the plan of this experiment") for path in strays]
+        reason = "not in the plan of this experiment, perhaps from before a file changed"
+        problems += [Problem(path, reason) for path in strays]
         return records, problems
+
+    def write_visual(self, record: VisualRecord, images: bytes | None) -> Path:
+        """Store what an explainer made of a model, pixels first; returns the record's file."""
+        self.visuals.mkdir(parents=True, exist_ok=True)
+        if images is not None:
+            atomic_write(self.visual_path(record.key, ".npz"), images)
+        path = self.visual_path(record.key)
+        atomic_write(path, dumps(record.to_dict()))
+        return path
+
+    def load_visuals(self) -> tuple[list[VisualRecord], list[Problem]]:
+        """As `load_all`, for the images that were made of whole models."""
+        found = [
+            self._load(self.visual_path(visual.key), VisualRecord)
+            for visual in self.manifest().visuals
+        ]
+        return [r for r, _ in found if r is not None], [p for _, p in found if p is not None]
 
     def record_path(self, key: str) -> Path:
         """Where the record of ``key`` is or will be."""
@@ -122,24 +144,27 @@ class Store:
         """Where the pictures and maps of ``key`` are or will be, for the gallery."""
         return self._path(key, ".npz")
 
+    def visual_path(self, key: str, suffix: str = ".json") -> Path:
+        """Where a visual's record or, as .npz, its pixels are or will be."""
+        return self._path(key, suffix, self.visuals)
+
     @property
     def _manifest_path(self) -> Path:
         return self.folder / MANIFEST
 
-    def _path(self, key: str, suffix: str) -> Path:
+    def _path(self, key: str, suffix: str, folder: Path | None = None) -> Path:
         if not KEY.fullmatch(key):  # a key becomes a file name and must stay in the folder
             raise ValueError(f"key: {key!r} is not made of letters, digits, '_', '-' and '.'")
-        return self.cells / f"{key}{suffix}"
+        return (folder or self.cells) / f"{key}{suffix}"
 
-    def _load(self, key: str) -> tuple[RunRecord | None, Problem | None]:
-        path = self.record_path(key)
+    def _load(self, path: Path, kind: type[R]) -> tuple[R | None, Problem | None]:
         try:
-            record = RunRecord.from_dict(json.loads(path.read_text(encoding="utf-8")))
+            record = kind.from_dict(json.loads(path.read_text(encoding="utf-8")))
         except FileNotFoundError:
             return None, None
         except (OSError, ValueError, RecursionError) as error:
             return None, Problem(path, f"not a run record: {error}")
-        if record.key != key:
+        if record.key != path.stem:
             return None, Problem(path, f"holds the record of another cell, {record.key!r}")
         return record, None
 
@@ -148,5 +173,6 @@ class Store:
         if found.fingerprint != wanted.fingerprint:
             raise OtherExperiment(self.folder, found.name)
         if self._manifest_path.read_text(encoding="utf-8") != text:
-            atomic_write(self._manifest_path, text)  # same numbers, newer words about them
+            # newer words about the same numbers, or other keys since a picture has changed
+            atomic_write(self._manifest_path, text)
         return True

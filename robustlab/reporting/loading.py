@@ -12,6 +12,7 @@ from robustlab.records import (
     RunRecord,
     Store,
     UnreadableResults,
+    VisualRecord,
 )
 
 
@@ -23,6 +24,7 @@ class Run:
         records: in plan order, whatever order the cells ran in.
         problems: files that had to be left aside.
         missing: planned cells without a record.
+        visuals: what explainers of whole models have made, in plan order.
     """
 
     folder: Path
@@ -30,6 +32,7 @@ class Run:
     records: tuple[RunRecord, ...]
     problems: tuple[Problem, ...]
     missing: tuple[PlannedCell, ...]
+    visuals: tuple[VisualRecord, ...] = ()
 
     @property
     def crashed(self) -> tuple[RunRecord, ...]:
@@ -38,7 +41,7 @@ class Run:
     @property
     def passes(self) -> Mapping[str, int]:
         """Whole-model passes of one image, over all cells."""
-        counts = [record.passes for record in self.records]
+        counts = [*(r.passes for r in self.records), *(v.passes for v in self.visuals)]
         return {
             "forward": sum(count.forward for count in counts),
             "backward": sum(count.backward for count in counts),
@@ -57,7 +60,9 @@ def load(folder: Path | str) -> Run:
     done = {record.key for record in records}
     missing = tuple(cell for cell in manifest.plan if cell.key not in done)
     _check_labels(store.folder / MANIFEST, manifest, records)
-    return Run(store.folder, manifest, tuple(records), tuple(problems), missing)
+    visuals, broken = store.load_visuals()
+    problems += broken
+    return Run(store.folder, manifest, tuple(records), tuple(problems), missing, tuple(visuals))
 
 
 def _check_labels(path: Path, manifest: Manifest, records: Iterable[RunRecord]) -> None:

@@ -13,8 +13,10 @@ from robustlab.reporting.figures import drift_figures, epsilon_figures
 from robustlab.reporting.headline import headlines, verdict
 from robustlab.reporting.loading import Run, load
 from robustlab.reporting.pages import render
+from robustlab.reporting.sanity import sanity_headlines, sanity_tables
 from robustlab.reporting.summary import SummaryRow, summarise
 from robustlab.reporting.verdicts import moved
+from robustlab.reporting.visuals import strips
 
 TOLD: Final = "prediction changed"
 """A flag that a column of its own says better."""
@@ -34,7 +36,10 @@ def write_report(folder: Path | str) -> Path:
 
 def report_html(run: Run) -> str:
     """The page as text; equal records give equal bytes."""
-    table = summarise(run)
+    every = summarise(run)
+    table = [row for row in every if row.disturbs == "image"]
+    sanity = sanity_tables(every, run.manifest)
+    made, unreadable = strips(run)
     shared = shared_flags(table)
     idle = [row for row in table if row.role == "none" and row.mean is not None]
     return render(
@@ -42,8 +47,11 @@ def report_html(run: Run) -> str:
         run=run,
         manifest=run.manifest,
         facts=views.overview(run, table),
-        headlines=headlines(table, run.manifest),
+        headlines=[*headlines(table, run.manifest), *sanity_headlines(sanity, run.manifest)],
         verdict=verdict(table, run.manifest),
+        sanity=sanity,
+        strips=made,
+        unreadable=unreadable,
         table=table,
         shown_flags=[[f for f in row.flags if kind(f) not in (*shared, TOLD)] for row in table],
         shared=shared,
@@ -55,9 +63,9 @@ def report_html(run: Run) -> str:
         notes=notes(run),
         idle=idle,
         restless=[row for row in idle if moved(row.mean, run.manifest.metrics[row.metric])],
-        metrics=views.metric_views(run, table),
+        metrics=views.metric_views(run, every),
         explainers=views.explainer_views(run),
-        attacks=views.attack_views(run, table),
+        attacks=views.attack_views(run, every),
         models=[views.model_text(model) for model in run.manifest.models],
         budgets=views.budgets(run),
         images=list(dict.fromkeys(name for record in run.records for name in record.cell.ids)),

@@ -49,13 +49,15 @@ class AttackView:
 def overview(run: Run, table: Sequence[SummaryRow]) -> list[str]:
     """The size of the experiment in a few counts."""
     attacks = [row for row in table if row.role == "attack"]
+    disturbed = [name for name, info in run.manifest.attacks.items() if info.disturbs == "model"]
     plan = run.manifest.plan
     counts = [
         count(len({name for record in run.records for name in record.cell.ids}), "image"),
         count(len({cell.model for cell in plan}), "model"),
         count(len(run.manifest.explainers), "explainer"),
-        count(len({row.attack for row in attacks}), "attack"),
-        count(len({(row.norm, row.epsilon) for row in attacks}), "budget"),
+        *([count(len({row.attack for row in attacks}), "attack")] if attacks else []),
+        *([count(len({(r.norm, r.epsilon) for r in attacks}), "budget")] if attacks else []),
+        *([count(len(disturbed), "disturbed model")] if disturbed else []),
         count(len({cell.seed for cell in plan}), "seed"),
     ]
     counts += [f"{count(len(run.crashed), 'cell')} failed"] if run.crashed else []
@@ -109,7 +111,9 @@ def options_text(options: Mapping[str, Any]) -> str:
 def model_text(model: Any) -> str:
     """A model's label, or its description in one line."""
     if isinstance(model, Mapping):
-        rest = {key: value for key, value in model.items() if key not in ("label", "name")}
+        rest = {
+            k: v for k, v in model.items() if k not in ("label", "name") and v not in ({}, None)
+        }
         label = str(model.get("label", model.get("name", "model")))
         return f"{label} ({options_text(rest)})" if rest else label
     return str(model)

@@ -37,6 +37,7 @@ class SummaryRow:
         control: mean of the random-sign control over its own images.
         beats_control: by the paired interval; "" where there is no control.
         path: where the attack's gradients came from.
+        disturbs: "image" or "model"; of the latter, drift is what a map should do.
         forwards_per_image, backwards_per_image: whole-model passes of the cell, which
             several explainers may share.
         flags: short cautions, joined by "; " in the file.
@@ -81,6 +82,7 @@ class SummaryRow:
     control_of: str
     control_name: str
     seeds: int
+    disturbs: str = "image"
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,7 @@ def _row(
     control = controls.control_for(sample, floors)
     floor, difference = controls.floor(sample, control), controls.advantage(sample, control)
     verdict = beats_control(difference, metric)
+    disturbs = manifest.attacks[sample.group.attack].disturbs
     chance = mean(sample.chances()) if sample.chances() else None
     cost = costs.get(_cell_of(sample.group), Cost())
     kept, changed = sample.counted(kept=True), sample.counted(kept=False)
@@ -149,11 +152,12 @@ def _row(
         path=cost.path,
         forwards_per_image=cost.forwards,
         backwards_per_image=cost.backwards,
-        flags=flags(sample, drift, verdict, chance, metric),
+        flags=flags(sample, drift, verdict, chance, metric, disturbs),
         role=sample.role,
         control_of=sample.control_of,
         control_name=control.group.attack if control else "",
         seeds=len(sample.seeds),
+        disturbs=disturbs,
     )
 
 

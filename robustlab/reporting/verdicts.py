@@ -30,9 +30,16 @@ def beats_control(difference: Interval, metric: MetricInfo) -> Verdict:
 
 
 def flags(
-    sample: Sample, drift: Interval, verdict: Verdict, chance: float | None, metric: MetricInfo
+    sample: Sample,
+    drift: Interval,
+    verdict: Verdict,
+    chance: float | None,
+    metric: MetricInfo,
+    disturbs: str = "image",
 ) -> tuple[str, ...]:
     """Short cautions about one row of the summary."""
+    if disturbs == "model":  # another model may predict something else, and maps should move
+        return (f"few images (n={drift.n})",) if 0 < drift.n < FEW else ()
     found = [*_about_images(sample, drift)]
     if sample.role == "attack" and drift.n:
         found += {

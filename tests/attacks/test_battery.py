@@ -19,6 +19,7 @@ from tests.nets import pictures
 BUDGETS = {"linf": Budget("linf", 6 / 255), "l2": Budget("l2", 0.25)}
 BLIND = ("none", "random_sign", "random_noise", "fgsm", "pgd")  # to the explanation
 AIMED = {"top_k": {"k": 30}, "mass_center": {}, "target_region": {}, "target_map": {}}
+BY_QUERIES = {"black_box": {"k": 30, "queries": 6, "population": 3, "grid": 4}}
 # network, explainer, options: both gradient paths, and two explainers that have only one
 SCENES = [
     ("plain", "gradient", {"path": "hessian_vector"}),
@@ -29,7 +30,7 @@ SCENES = [
 
 
 def test_every_attack_is_in_the_battery():
-    assert {*BLIND, *AIMED} == set(ATTACKS)
+    assert {*BLIND, *AIMED, *BY_QUERIES} == set(ATTACKS)
 
 
 @pytest.mark.parametrize("norm", BUDGETS)
@@ -45,6 +46,15 @@ def test_blind_attack_keeps_its_promises(name, net, norm):
 def test_aimed_attack_keeps_its_promises(name, net, explainer, options, norm):
     attack = build(name, steps=3, **AIMED[name], **options)
     problem = posed(net, explainer)
+    proposal = check_attack(attack, problem, BUDGETS[norm])
+    assert not torch.equal(proposal, problem.images), "nothing was checked: no image moved"
+
+
+@pytest.mark.parametrize("norm", BUDGETS)
+@pytest.mark.parametrize("goal", ["top_k", "mass_center", "target_region", "target_map"])
+def test_black_box_attack_keeps_its_promises(goal, norm):
+    attack = build("black_box", goal=goal, **BY_QUERIES["black_box"])
+    problem = posed("residual", "grad_cam")
     proposal = check_attack(attack, problem, BUDGETS[norm])
     assert not torch.equal(proposal, problem.images), "nothing was checked: no image moved"
 
@@ -82,7 +92,7 @@ def test_variant_keeps_its_promises(attack, explainer, norm, feasible):
 @pytest.mark.parametrize("norm", BUDGETS)
 @pytest.mark.parametrize("name", ATTACKS)
 def test_single_precision_stays_single_and_inside(name, norm):
-    options = {"steps": 3} | AIMED[name] if name in AIMED else {}
+    options = {"steps": 3} | AIMED[name] if name in AIMED else BY_QUERIES.get(name, {})
     problem = posed(deepcopy(network("plain")).float(), images=pictures().float())
     with untouched(problem):
         proposal = build(name, **options).propose(problem, BUDGETS[norm])
@@ -93,7 +103,7 @@ def test_single_precision_stays_single_and_inside(name, norm):
 @pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad")
 @pytest.mark.parametrize("name", ATTACKS)
 def test_images_that_collect_gradients_leave_no_graph_behind(name):
-    options = {"steps": 2} | AIMED[name] if name in AIMED else {}
+    options = {"steps": 2} | AIMED[name] if name in AIMED else BY_QUERIES.get(name, {})
     problem = posed("plain", images=pictures().requires_grad_())
     assert not build(name, **options).propose(problem, BUDGETS["linf"]).requires_grad
 

@@ -1,12 +1,13 @@
 """The floors: what chance does, by exact draws, and how options are refused."""
 
+import math
 from itertools import pairwise
 
 import pytest
 import torch
 from scipy.stats import kstest
 
-from attacks import RandomNoise, RandomSign, TargetRegion, TopK, build
+from attacks import PGD, RandomNoise, RandomSign, TargetRegion, TopK, build
 from robustlab.core.budget import Budget
 from robustlab.core.errors import InvalidInput
 from tests.attacks.battery import part
@@ -141,6 +142,13 @@ def test_control_of_an_attack_without_selection_is_one_draw(name, control):
         ("top_k", {"step_size": 0}, r"top_k\.step_size: must be above 0"),
         ("top_k", {"step_size": float("nan")}, r"top_k\.step_size: must be above 0"),
         ("pgd", {"step_size": -1}, r"pgd\.step_size: must be above 0"),
+        ("top_k", {"step_size": float("inf")}, r"top_k\.step_size: must be finite, got inf"),
+        ("pgd", {"step_size": float("inf")}, r"pgd\.step_size: must be finite, got inf"),
+        ("top_k", {"probe": float("inf")}, r"top_k\.probe: must be finite, got inf"),
+        ("top_k", {"beta": float("inf")}, r"top_k\.beta: must be finite, got inf"),
+        ("top_k", {"beta": [10, float("inf")]}, r"top_k\.beta: must be finite, got inf"),
+        ("target_map", {"output_weight": float("inf")}, r"target_map\.output_weight: must be fin"),
+        ("target_region", {"box": [0, 0, float("nan"), 1]}, r"target_region\.box"),
         ("top_k", {"probe": 0}, r"top_k\.probe: must be above 0"),
         ("top_k", {"beta": 0}, r"top_k\.beta: must be above 0"),
         ("top_k", {"beta": [10, -1]}, r"top_k\.beta: must be above 0"),
@@ -161,6 +169,18 @@ def test_control_of_an_attack_without_selection_is_one_draw(name, control):
 def test_options_are_refused_in_the_callers_words(name, options, message):
     with pytest.raises(InvalidInput, match=message):
         build(name, **options)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize(
+    ("cls", "field"),
+    [(TopK, "step_size"), (TopK, "probe"), (TopK, "beta"), (TopK, "output_weight"),
+     (PGD, "step_size")],
+)  # fmt: skip
+def test_an_attack_made_by_hand_refuses_what_is_not_finite(cls, field, value):
+    with pytest.raises(InvalidInput) as caught:
+        cls(**{field: value})
+    assert caught.value.field == field
 
 
 @pytest.mark.parametrize("k", [0, -3, 145])

@@ -104,8 +104,19 @@ def test_output_gradient_equals_finite_differences():
         return (moved - clean).square().sum(1)
 
     slope = (gap(1e-5) - gap(-1e-5)) / 2e-5
-    predicted = (_output_gradient(problem, images) * direction).sum((1, 2, 3))
+    predicted = (_output_gradient(problem, images, clean) * direction).sum((1, 2, 3))
     torch.testing.assert_close(predicted, slope, rtol=1e-5, atol=1e-12)
+
+
+def test_holding_the_output_costs_one_gradient_per_step_and_one_forward_in_all(net):
+    problem, steps = posed(net), 4
+    held, free = (
+        judge(TargetMap(steps=steps, output_weight=weight), problem, BUDGET)
+        for weight in (1.0, 0.0)
+    )
+    images = len(problem.images)
+    assert held.forwards - free.forwards == images * (steps + 1)  # the clean output is constant
+    assert held.backwards - free.backwards == images * steps
 
 
 def test_more_steps_of_the_same_size_come_closer(net):

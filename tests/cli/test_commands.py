@@ -5,17 +5,19 @@ import json
 import shutil
 
 import pytest
+import torch
 from PIL import Image
 
 import attacks
 import robustlab as rl
 from robustlab.lab.find import experiments
+from robustlab.training import small
 from tests.cli.command import robustlab
 from tests.lab import tiny
 
 SECTIONS = {
     "explainers": set(rl.explainers.EXPLAINERS),
-    "attacks": set(attacks.ATTACKS),
+    "attacks": {*attacks.ATTACKS, *attacks.MODEL_ATTACKS},
     "metrics": set(rl.metrics.METRICS),
     "training": set(rl.training.TRAINING),
     "models": set(rl.models.MODELS),
@@ -66,6 +68,19 @@ def test_list_says_what_can_be_set():
     )
     assert entry["bounds"] == [0.0, None]
     assert entry["higher_is_more_stable"] is False
+
+
+def test_list_compares_explainers_as_the_survey_does():
+    entries = strictly(robustlab("list", "explainers", "--json").out)
+    for entry in entries:
+        assert entry["family"] and entry["source"] and 2009 <= entry["year"] <= 2026
+        assert entry["scope"] in ("local", "global") and entry["detail"] in ("fine", "region")
+        assert entry["differentiable"] in ("exact", "surrogate", "none")
+        assert entry["passes"]["forward"] > 0 <= entry["passes"]["backward"]
+    cam = next(e for e in entries if e["name"] == "grad_cam")
+    assert (cam["family"], cam["year"], cam["detail"]) == ("cam", 2017, "region")
+    assert cam["class_specific"] and cam["layer_specific"]
+    assert cam["attacked_by"] == "double_backward"
 
 
 def test_list_for_people():
@@ -144,6 +159,31 @@ def test_doctor_is_content():
     assert "bad" not in said.out.split()
     for name in ("torch", "torchvision", "numpy", "attacks", "experiments"):
         assert name in said.out
+
+
+# --- train ---------------------------------------------------------------------------------
+
+
+def test_train_gives_the_bytes_of_the_module(tmp_path, monkeypatch):
+    seen, train = [], small.train
+
+    def watched(*arguments):
+        seen.append((torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()))
+        train(*arguments)
+
+    monkeypatch.setattr(small, "train", watched)
+    monkeypatch.setitem(small.RECIPES, "small_cnn", {**small.RECIPES["small_cnn"], "epochs": 1})
+    said = robustlab("train", "small_cnn", "--out", tmp_path / "command")
+    assert said.code == 0
+    card = strictly(said.out)
+    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    small.main(["small_cnn", "--out", str(tmp_path / "module")])
+    assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == before
+    assert seen == [(1, True), (1, True)]
+    for suffix in ("safetensors", "json"):
+        one, other = (tmp_path / f / f"small_cnn_mnist_5k.{suffix}" for f in ("command", "module"))
+        assert one.read_bytes() == other.read_bytes()
+    assert card == json.loads(other.read_text())
 
 
 # --- run, report, gallery, evaluate ---------------------------------------------------------

@@ -170,6 +170,8 @@ def test_numbers_and_fractions_are_understood(text, value):
         ({"lower": 1.0, "upper": 0.0}, "lower", "empty"),
         ({"lower": 0.5, "upper": 0.5}, "lower", "empty"),
         ({"lower": math.nan}, "lower", "empty"),
+        ({"upper": math.nan}, "lower", "empty"),
+        ({"norm": "l2", "epsilon": math.nan}, "epsilon", "nan"),
     ],
     ids=str,
 )

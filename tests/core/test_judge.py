@@ -51,6 +51,7 @@ class Scripted:
     path: str = ""
     needs_explainer: bool = False
     success: bool = True  # what it says of itself; nobody should ask
+    idle: bool = False
 
     def propose(self, problem: Problem, budget: Budget) -> Tensor:
         return self.act(problem)
@@ -351,6 +352,13 @@ def test_claiming_success_does_not_help(lie, outcome):
     assert (verdict.radius <= EPSILON + 1e-6).all()
     if outcome == "infeasible":
         assert torch.equal(verdict.maps, verdict.clean_maps), "no drift"
+
+
+def test_only_an_attack_that_is_meant_to_stay_may_stay():
+    idle = judge(Scripted(nothing_done, idle=True), posed(), BUDGET)
+    assert idle.outcomes == ("ok", "ok") and not idle.radius.any()
+    moving = judge(Scripted(far_away, idle=True), posed(), BUDGET)
+    assert moving.outcomes == ("budget_violated",) * 2, "it says nothing of what it does"
 
 
 @pytest.mark.parametrize(

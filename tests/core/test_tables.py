@@ -1,5 +1,6 @@
 """From options to frozen dataclasses: what is coerced, and how each mistake is named."""
 
+import math
 import pickle
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
@@ -85,6 +86,14 @@ def test_values_from_yaml_get_the_fields_type(given, expected):
         ("kettle", {"colour": "green"}, "kettle.colour", "'red' or 'blue'"),
         ("kettle", {"lid": "perhaps"}, "kettle.lid", "'perhaps'"),
         ("kettle", {"size": -1}, "kettle.size", "must be above 0, got -1.0; try 1.5"),
+        ("kettle", {"size": math.nan}, "kettle.size", "must be finite, got nan"),
+        ("kettle", {"size": math.inf}, "kettle.size", "must be finite, got inf"),
+        ("kettle", {"size": -math.inf}, "kettle.size", "must be above 0, got -inf; try 1.5"),
+        ("kettle", {"size": "nan"}, "kettle.size", "must be finite, got nan"),
+        ("kettle", {"cups": math.inf}, "kettle.cups", "finite number, got inf"),
+        ("kettle", {"weight": math.inf}, "kettle.weight", "must be finite, got inf"),
+        ("kettle", {"reach": math.nan}, "kettle.reach", "must be finite, got nan"),
+        ("kettle", {"reach": [1, math.inf]}, "kettle.reach", "must be finite, got inf"),
         ("pan", {}, "pan.width", "needs this option"),
     ],
     ids=str,

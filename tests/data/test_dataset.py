@@ -1,5 +1,7 @@
 """What every loaded data set can do: batches, chunks, picking by id."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -54,6 +56,13 @@ def test_pick_follows_the_order_asked_for(dataset):
     assert torch.equal(batch.images[0], torch.full((1, 2, 2), 0.3))
 
 
+def test_a_revision_is_made_of_the_fingerprints_asked_for(dataset):
+    assert dataset.revision(dataset.ids) == "", "nothing that could change without its name"
+    one, other = (replace(dataset, fingerprint=f) for f in (str, lambda i: str(i + (i == 3))))
+    assert one.revision(["n/0", "n/1"]) == other.revision(["n/0", "n/1"]) != ""
+    assert one.revision(["n/0", "n/3"]) != other.revision(["n/0", "n/3"])
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [
@@ -61,6 +70,7 @@ def test_pick_follows_the_order_asked_for(dataset):
         (lambda d: d.chunks(0), "size: must be at least 1"),
         (lambda d: d.pick(["n/9"]), "no image 'n/9'"),
         (lambda d: d.pick([]), "no image asked for"),
+        (lambda d: replace(d, fingerprint=str).revision(["n/9"]), "no image 'n/9'"),
         (lambda d: d.box("n/0"), "no box for 'n/0'"),
     ],
 )

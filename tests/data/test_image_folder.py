@@ -12,6 +12,8 @@ from PIL import Image
 
 import robustlab.data as data
 from robustlab.core.errors import InvalidInput
+from robustlab.core.files import sha256
+from robustlab.data import image_folder
 
 
 def picture(path, colour=(255, 0, 0), size=(12, 8), **options):
@@ -223,6 +225,66 @@ def test_pipes_and_broken_links_are_skipped(tmp_path):
     folder = load(tmp_path)
     assert folder.ids == ("good.png",)
     assert dict(folder.skipped) == dict.fromkeys(("link.png", "pipe.png"), "not a regular file")
+
+
+def test_a_revision_follows_the_pictures_it_is_asked_for(tmp_path):
+    for name in ("a.png", "b.png", "c.png"):
+        picture(tmp_path / name)
+    chosen = (["b.png"], ["a.png", "b.png"], ["a.png", "b.png", "c.png"], ["a.png", "c.png"])
+    before = [load(tmp_path).revision(ids) for ids in chosen]
+    picture(tmp_path / "b.png", colour=(254, 0, 0))
+    after = [load(tmp_path).revision(ids) for ids in chosen]
+    assert [a == b for a, b in zip(before, after, strict=True)] == [False, False, False, True]
+    assert all(before)
+
+
+def test_a_revision_is_of_contents_and_of_nothing_else(tmp_path):
+    for folder in ("one", "two"):
+        picture(tmp_path / folder / "a.png")
+        picture(tmp_path / folder / "b.png", colour=(0, 0, 255))
+    os.utime(tmp_path / "two" / "a.png", (1, 1))
+    one, two = load(tmp_path / "one"), load(tmp_path / "two", check=False, limit=1)
+    assert one.revision(["a.png"]) == two.revision(["a.png"])
+    assert one.revision(["a.png", "b.png"]) != one.revision(["b.png", "a.png"])
+
+
+def test_a_revision_follows_the_labels(tmp_path):
+    for name in ("a.png", "b.png"):
+        picture(tmp_path / name)
+    revisions = []
+    for labels in ("a.png,0\nb.png,0\n", "a.png,0\nb.png,1\n"):
+        (tmp_path / "labels.csv").write_text(f"file,label\n{labels}")
+        folder = load(tmp_path)
+        revisions.append([folder.revision([name]) for name in folder.ids])
+    (a, b), (same, other) = revisions
+    assert a == same
+    assert b != other
+
+
+def test_files_are_hashed_once_and_only_when_asked_for(tmp_path, monkeypatch):
+    hashed = []
+
+    def watched(path):
+        hashed.append(path.name)
+        return sha256(path)
+
+    for name in ("a.png", "b.png", "c.png"):
+        picture(tmp_path / name)
+    monkeypatch.setattr(image_folder, "sha256", watched)
+    folder = load(tmp_path)
+    folder.batch(1)
+    assert hashed == []
+    for ids in (["b.png"], ["a.png", "b.png"]):
+        folder.revision(ids)
+    assert hashed == ["b.png", "a.png"]
+
+
+def test_a_picture_that_has_gone_has_no_revision(tmp_path):
+    picture(tmp_path / "a.png")
+    folder = load(tmp_path)
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(InvalidInput, match=r"path: .*a\.png: .*No such file"):
+        folder.revision(["a.png"])
 
 
 def test_limit_takes_the_first_good_ones(tmp_path):

@@ -1,14 +1,17 @@
 """Grad-CAM: the layer it chooses, its closed form, and how it says no."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from robustlab.core.errors import InvalidInput
+from robustlab.core.untouched import frozen
 from robustlab.core.wrapping import Counted, Smoothed
 from robustlab.explainers import build
-from robustlab.explainers.cam.layers import spatial_layer
+from robustlab.explainers.cam.layers import layer_output, spatial_layer
 from tests.explainers.battery import untouched
 from tests.nets import Functional, Normalised, Recorder, ResNetLike, VGGLike, pictures, seeded
 
@@ -39,6 +42,18 @@ class Pair(nn.Module):
         return x, None
 
 
+class Transformer(nn.Module):
+    """Cuts patches with a convolution and goes on with tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, 6, 4, stride=4)
+        self.blocks = nn.Sequential(nn.Linear(6, 6), nn.LayerNorm(6), nn.Linear(6, 5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.blocks(self.patches(x).flatten(2).transpose(1, 2)).mean(1)
+
+
 # --- which layer ----------------------------------------------------------------------------
 
 
@@ -52,8 +67,18 @@ class Pair(nn.Module):
         (sequence(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten()), "1"),
         (sequence(nn.Conv2d(3, 4, 3), nn.Dropout(), nn.AdaptiveAvgPool2d(1), nn.Flatten()), "0"),
         (sequence(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 5, 10), nn.Flatten()), "0"),
+        (sequence(nn.Conv2d(3, 5, 3), nn.Flatten(2), nn.AdaptiveAvgPool1d(1), nn.Flatten()), "0"),
     ],
-    ids=["vgg", "resnet", "functional", "normalised", "pooled", "dropped", "one position"],
+    ids=[
+        "vgg",
+        "resnet",
+        "functional",
+        "normalised",
+        "pooled",
+        "dropped",
+        "one position",
+        "pooled as tokens",
+    ],
 )
 def test_the_last_layer_with_a_place_is_chosen(net, layer):
     images = pictures()
@@ -97,6 +122,11 @@ def test_a_layer_that_runs_twice_is_explained_where_it_ran_last():
     last = net.conv(F.relu(net.conv(pictures()))).detach()
     expected = torch.einsum("bk,bkhw->bhw", net.fc.weight[TARGETS] / 144, last)
     torch.testing.assert_close(found.squeeze(1), expected.detach(), **EXACT)
+
+
+def test_nothing_below_the_layer_is_kept_for_a_gradient_above_it():
+    activation, logits = layer_output(seeded(ResNetLike), "block1", pictures(), create_graph=False)
+    assert activation.is_leaf and logits.requires_grad
 
 
 # --- closed form ----------------------------------------------------------------------------
@@ -144,6 +174,31 @@ def test_logits_changed_at_the_very_end_are_seen():
             torch.testing.assert_close(ours, expected, **EXACT)
 
 
+class Careless(nn.Module):
+    """Returns what an operation has changed in place, and not its result."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        x.relu_()
+        return x
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_a_layer_that_is_changed_in_place_is_seen_through_a_surrogate(create_graph):
+    net = sequence(Careless(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5))
+    plain = nn.Sequential(nn.Sequential(net[0].conv, nn.ReLU()), *net[1:])
+    explainer = build("grad_cam", layer="0", relu=False)
+    found, expected = (
+        explainer.explain(Smoothed(n, 3.0), pictures(), TARGETS, create_graph=create_graph)
+        for n in (net, plain)
+    )
+    torch.testing.assert_close(found, expected, **EXACT)
+
+
 # --- how it says no -------------------------------------------------------------------------
 
 
@@ -159,15 +214,36 @@ def test_logits_changed_at_the_very_end_are_seen():
             "1",
             r"'1' has no spatial extent: its output is \(3, 4, 1, 1\)",
         ),
-        (seeded(Attended), "pair", "'pair' has no spatial extent: its output is tuple"),
+        (
+            seeded(Attended),
+            "pair",
+            r"'pair' has no spatial extent: its output is tuple; name a layer .* \[B,K,h,w\]",
+        ),
+        (
+            seeded(lambda: Transformer()),
+            "blocks.0",
+            r"output is tokens \(3, 9, 6\); attention_rollout explains tokens, gradient",
+        ),
         (seeded(Attended), "unused", "'unused' did not run"),
         (seeded(Attended), "idle", "does not depend on the output of 'idle'"),
     ],
-    ids=["typo", "another net's", "out of range", "matrix", "pooled", "tuple", "unused", "idle"],
+    ids=[
+        "typo",
+        "another net's",
+        "out of range",
+        "matrix",
+        "pooled",
+        "tuple",
+        "tokens",
+        "unused",
+        "idle",
+    ],
 )
-def test_a_layer_that_cannot_be_explained_is_refused(net, layer, words):
+@pytest.mark.parametrize("kept", [nullcontext, frozen], ids=["trainable", "frozen"])
+def test_a_layer_that_cannot_be_explained_is_refused(net, layer, words, kept):
     images = pictures()
     with (
+        kept(net),
         untouched(net, images, TARGETS, after="an exception"),
         pytest.raises(InvalidInput, match=words) as caught,
     ):
@@ -178,10 +254,20 @@ def test_a_layer_that_cannot_be_explained_is_refused(net, layer, words):
 @pytest.mark.parametrize(
     ("net", "words"),
     [
-        (sequence(nn.Flatten(), nn.Linear(432, 5)), "needs a convolutional layer"),
-        (sequence(nn.Conv2d(3, 5, 12), nn.Flatten()), "no module's output has a spatial extent"),
+        (
+            sequence(nn.Flatten(), nn.Linear(432, 5)),
+            "needs a convolutional layer.*; gradient, integrated_gradients, lrp and occlusion",
+        ),
+        (
+            sequence(nn.Conv2d(3, 5, 12), nn.Flatten()),
+            "no module's output has a spatial extent; gradient, integrated_gradients",
+        ),
+        (
+            seeded(lambda: Transformer()),
+            r"tokens \[B,N,D\] after 'patches'; attention_rollout .* or name a layer",
+        ),
     ],
-    ids=["no convolution", "one position"],
+    ids=["no convolution", "one position", "tokens"],
 )
 def test_a_net_without_places_is_refused(net, words):
     for act in ("resolved", "explain"):

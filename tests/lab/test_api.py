@@ -163,6 +163,30 @@ def test_the_current_prediction_is_followed_after_the_attack(model, gradient, di
     assert torch.equal(same, ~changed)
 
 
+@pytest.mark.parametrize(
+    ("attack", "outcome"),
+    [
+        (attacks.build("none"), "ok"),  # staying is what it is for
+        (attacks.build("random_sign"), "ok"),
+        (attacks.build("random_noise"), "ok"),
+        (attacks.build("fgsm"), "infeasible"),
+        (attacks.build("pgd", steps=2), "infeasible"),
+        (attacks.build("top_k", k=20, steps=2), "infeasible"),
+        (attacks.build("random_sign", tries=2, like=attacks.build("top_k", k=20)), "infeasible"),
+    ],
+    ids=str,
+)
+def test_an_attack_that_finds_nothing_is_infeasible_but_doing_nothing_is_not(
+    gradient, digits, attack, outcome
+):
+    flat = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+    nn.init.zeros_(flat[1].weight)  # no gradient, and no map that could move
+    result = rl.attack(flat.eval(), gradient, attack, digits, BUDGET)
+    assert result.outcomes == (outcome,) * 3
+    moved = attack in (attacks.build("random_sign"), attacks.build("random_noise"))
+    assert result.radius.bool().tolist() == [moved] * 3
+
+
 def test_a_map_to_imitate(model, gradient, digits):
     attack = attacks.build("target_map", steps=3)
     wanted = torch.rand(3, 28, 28, generator=torch.Generator().manual_seed(0))

@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -291,6 +292,46 @@ def test_an_option_of_one_explainer_leaves_attacks_on_the_other_alone():
 )
 def test_a_key_does_not_change_with_anything_else(changes):
     assert [c.key for c in plan().cells] == [c.key for c in plan(**changes).cells]
+
+
+def numbered(revision=0):
+    """The digits as if they were the user's own, digit 2 of another revision."""
+    return replace(DIGITS, fingerprint=lambda i: f"{i} {revision if i == 2 else 0}")
+
+
+def test_what_ships_has_a_key_of_names_alone():
+    for cell in plan().cells:
+        assert cell.key == cell.place
+        assert (cell.model_revision, cell.data_revision) == ("", "")
+
+
+def test_a_changed_picture_changes_the_keys_of_the_cells_that_show_it_and_no_other():
+    spec = parse_spec(tiny.raw(images=6, chunk=2))
+    before, after = (make_plan(spec, numbered(revision)) for revision in (0, 1))
+    for old, new in zip(before.cells, after.cells, strict=True):
+        assert old.place == new.place
+        assert (old.key == new.key) == (IDS[2] not in new.ids)
+    assert before.fingerprint == after.fingerprint == plan(images=6, chunk=2).fingerprint
+    assert not keys(before) & keys(plan(images=6, chunk=2))
+
+
+def test_a_picture_that_no_cell_shows_changes_nothing():
+    spec = parse_spec(tiny.raw(images=2))
+    before, after = (make_plan(spec, numbered(revision)) for revision in (0, 1))
+    assert before.cells == after.cells
+
+
+def test_changed_weights_change_every_key_of_their_model(tmp_path):
+    path = tmp_path / "w.pth"
+    models = ["small_cnn", {"name": "small_cnn", "label": "mine", "weights": str(path)}]
+    path.write_bytes(b"one")
+    before = plan(models=models)
+    path.write_bytes(b"two")
+    after = plan(models=models)
+    for old, new in zip(before.cells, after.cells, strict=True):
+        assert old.place == new.place
+        assert (old.key == new.key) == (new.model_label == "small_cnn")
+    assert before.fingerprint == after.fingerprint
 
 
 def test_more_of_something_keeps_what_is_there():

@@ -1,6 +1,9 @@
 """What an experiment file may say, and how it refuses everything else."""
 
 import copy
+import dataclasses
+import math
+from typing import get_args, get_type_hints
 
 import pytest
 import yaml
@@ -8,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from robustlab.core.errors import InvalidInput, RobustlabError
+from robustlab.core.tables import build
 from robustlab.data import Dataset
+from robustlab.lab.catalogue import tables
 from robustlab.lab.plan import make_plan
 from robustlab.lab.spec import load_spec, parse_spec
 from tests.lab import tiny
@@ -110,6 +115,19 @@ def test_a_misspelt_key_or_name_is_located_and_guessed(changes, place, guess):
     [
         ({"chunk": "many"}, ["chunk", "'many'"]),
         ({"chunk": 0}, ["chunk", "0"]),
+        # what YAML reads `yes` as
+        ({"chunk": True}, ["chunk", "valid integer", "True"]),
+        ({"images": True}, ["images", "valid integer", "True"]),
+        ({"seeds": [True]}, ["seeds.0", "valid integer", "True"]),
+        ({"seeds": [5, False]}, ["seeds.1", "valid integer", "False"]),
+        ({"target": True}, ["target", "True"]),
+        ({"explainers": [{"name": "gradient", "target": True}]}, ["explainers.0.target", "True"]),
+        ({"gallery": {"images": True}}, ["gallery.images", "valid integer", "True"]),
+        ({"gallery": {"epsilon": True}}, ["gallery.epsilon", "True"]),
+        ({"gallery": {"epsilon": [0.1, float("nan")]}}, ["gallery.epsilon.1", "nan"]),
+        ({"gallery": {"epsilon": "inf"}}, ["gallery.epsilon.0", "inf"]),
+        ({"budgets": [{"epsilon": True}]}, ["budgets.0.epsilon", "True"]),
+        ({"chunk": "8"}, ["chunk", "valid integer", "'8'"]),
         ({"images": 0}, ["images", "0"]),
         ({"images": 1.5}, ["images", "1.5"]),
         ({"seeds": ["a"]}, ["seeds.0", "'a'"]),
@@ -153,9 +171,7 @@ def test_a_wrong_value_is_located_and_shown(changes, fragments):
         assert fragment in message
 
 
-@pytest.mark.parametrize(
-    "key", ["question", "models", "data", "explainers", "attacks", "budgets", "metrics"]
-)
+@pytest.mark.parametrize("key", ["question", "models", "data", "explainers", "attacks", "metrics"])
 def test_a_missing_key_is_named(key):
     values = tiny.raw()
     del values[key]
@@ -229,6 +245,29 @@ def test_whatever_a_file_says_it_becomes_a_plan_or_a_one_line_refusal(place, jun
         make_plan(parse_spec(values, "file.yaml"), DIGITS)
     except RobustlabError as error:
         assert "\n" not in str(error)
+
+
+FLOATS = [
+    (section, name, option)
+    for section, table in tables().items()
+    for name, cls in table.items()
+    for option, hint in get_type_hints(cls).items()
+    if option in {f.name for f in dataclasses.fields(cls)} and float in (hint, *get_args(hint))
+]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize(("section", "name", "option"), FLOATS)
+def test_no_component_takes_a_number_that_is_not_finite(section, name, option, value):
+    with pytest.raises(InvalidInput) as caught:
+        build(tables()[section], section, name, {option: value})
+    assert caught.value.field == f"{name}.{option}"
+
+
+def test_an_option_that_is_not_finite_is_located():
+    wrong = {"name": "integrated_gradients", "baseline": float("nan")}
+    message = refusal(tiny.raw(explainers=["gradient", wrong]))
+    assert "explainers.1: integrated_gradients.baseline: must be finite, got nan" in message
 
 
 # --- files ---------------------------------------------------------------------------------

@@ -6,7 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from torch import nn
 
+from robustlab.core.batch import Batch
+from robustlab.core.judge import pose
+from robustlab.core.types import Explainer, Problem
 from robustlab.lab.spec import ExperimentSpec, parse_spec
 
 TINY: dict[str, Any] = {
@@ -61,3 +65,8 @@ def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
+
+
+def problem(model: nn.Module, explainer: Explainer, batch: Batch, *, seed: int = 0) -> Problem:
+    """What the lab poses of a batch, with a seed."""
+    return pose(model, explainer, batch, seed=seed)

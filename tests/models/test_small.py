@@ -14,6 +14,7 @@ from robustlab.models.shipped import FOLDER, load_shipped, read_card, sha256
 from robustlab.models.small_cnn import SmallCnnNet
 from robustlab.models.small_resnet import SmallResnetNet
 from robustlab.models.weight_files import save_weights
+from robustlab.training import small
 from robustlab.training.small import RECIPES, accuracy, make, train
 
 NETS = {"small_cnn": SmallCnnNet, "small_resnet": SmallResnetNet}
@@ -39,6 +40,17 @@ def test_the_card_describes_the_file(name):
     assert card["parameters"] == sum(p.numel() for p in NETS[name]().parameters()) <= 300_000
     assert {key: card[key] for key in RECIPES[name]} == RECIPES[name]
     assert card["train_images"] == 4000
+
+
+def test_random_labels_were_learnt_by_heart_and_nothing_else(digits):
+    card = read_card("small_cnn_random_labels")
+    assert {key: card[key] for key in RECIPES["small_cnn_random_labels"]} == (
+        RECIPES["small_cnn_random_labels"]
+    )
+    assert card["train_accuracy"] > 0.99
+    model = models.load("small_cnn", weights="random_labels")
+    assert accuracy(model, digits) == pytest.approx(card["test_accuracy"], abs=0.004)
+    assert card["test_accuracy"] < 0.2
 
 
 def test_small_cnn_is_made_of_distinct_relu_modules_and_nothing_odd():
@@ -87,7 +99,11 @@ def test_weights_from_a_users_file(tmp_path):
     [
         ("smal_cnn", {}, "did you mean 'small_cnn'"),
         ("small_cnn", {"wieghts": "none"}, r"small_cnn\.wieghts.*did you mean 'weights'"),
-        ("small_cnn", {"weights": "mnist5k"}, r"small_cnn\.weights: .*known: none, mnist_5k, or"),
+        (
+            "small_cnn",
+            {"weights": "mnist5k"},
+            r"small_cnn\.weights: .*known: none, mnist_5k, random_labels, or",
+        ),
         ("small_cnn", {"in_channels": 3}, r"small_cnn\.weights: .*conv1\.weight has shape"),
         ("small_cnn", {"image_size": 30}, r"small_cnn\.image_size: must be a multiple of 4"),
         ("small_cnn", {"classes": 1}, r"small_cnn\.classes: must be at least 2"),
@@ -138,6 +154,29 @@ def test_training_is_reproducible_and_learns(digits):
         train(net, digits[:400], recipe)
     assert all(map(torch.equal, nets[0].parameters(), nets[1].parameters()))
     assert accuracy(nets[0], digits[400:]) > 0.5
+
+
+def test_whoever_makes_weights_computes_in_the_same_way(tmp_path, monkeypatch):
+    seen = []
+
+    def watched(*arguments):
+        seen.append((torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()))
+        train(*arguments)
+
+    monkeypatch.setattr(small, "train", watched)
+    monkeypatch.setitem(RECIPES, "small_cnn", {**RECIPES["small_cnn"], "epochs": 1})
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    (tmp_path / "made").mkdir()
+    try:
+        make("small_cnn", tmp_path / "made")
+        small.main(["small_cnn", "--out", str(tmp_path / "main")])
+        assert seen == [(1, True), (1, True)]
+        assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == (2, False)
+    finally:
+        torch.set_num_threads(threads)
+    for name in ("small_cnn_mnist_5k.safetensors", "small_cnn_mnist_5k.json"):
+        assert (tmp_path / "made" / name).read_bytes() == (tmp_path / "main" / name).read_bytes()
 
 
 def test_make_writes_what_load_shipped_reads(tmp_path, monkeypatch):

@@ -10,7 +10,13 @@ from safetensors.torch import save_file
 from torch import nn
 
 from robustlab.core.errors import InvalidInput
-from robustlab.models.weight_files import load_weights, read_weights, save_weights
+from robustlab.core.files import sha256
+from robustlab.models.weight_files import (
+    load_weights,
+    read_weights,
+    save_weights,
+    weights_revision,
+)
 
 
 def net():
@@ -50,6 +56,28 @@ def test_old_files_without_batch_counters(tmp_path):
     state = {k: v for k, v in net().state_dict().items() if "num_batches" not in k}
     torch.save(state, tmp_path / "w.pth")
     load_weights(net(), tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "pth", "pt", "bin"])
+def test_a_users_file_has_the_revision_of_its_contents(tmp_path, suffix):
+    path = tmp_path / f"w.{suffix}"
+    path.write_bytes(b"one")
+    first = weights_revision(path)
+    assert first == weights_revision(str(path)) == sha256(path)
+    path.write_bytes(b"two")
+    assert weights_revision(path) not in ("", first)
+
+
+def test_weights_that_are_no_file_of_the_users_have_none(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    # a file of that name is not what these options mean
+    for name in ("none", "mnist_5k", "IMAGENET1K_V1"):
+        Path(name).write_bytes(b"mine")
+        assert weights_revision(name) == ""
+    Path("folder.pth").mkdir()
+    too_long, homeless = "x" * 9999 + ".pt", "~nobody at all/w.pth"
+    for odd in (None, 3, "", "missing.pth", "folder.pth", too_long, homeless):
+        assert weights_revision(odd) == ""
 
 
 class RunsCode:

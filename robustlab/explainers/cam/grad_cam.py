@@ -8,9 +8,8 @@ from torch import Tensor, nn
 
 from robustlab.core.maps import Post
 from robustlab.core.score import Score
-from robustlab.core.streaming import each_micro_batch
 from robustlab.core.types import About, Differentiable, Passes
-from robustlab.explainers.cam.layers import layer_gradient, spatial_layer
+from robustlab.explainers.cam.layers import gradient_cam, spatial_layer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,8 +18,9 @@ class GradCAM:
 
     A ``[B,K,h,w]`` is the output of module ``layer``; without a name, the last module whose
     output still has a spatial extent (found once by running one image). Raw shape
-    ``[B,1,h,w]``, not normalised; the map is upsampled bilinearly to the image. ``relu=False``
-    keeps the negative part. Weights stay in the graph, so both factors are differentiated.
+    ``[B,1,h,w]`` at the layer's own size, not normalised; the map is upsampled bilinearly to
+    the image. ``relu=False`` keeps the negative part. Weights stay in the graph, so both
+    factors are differentiated.
     Cost: 1 forward pass and the backward pass of the head above the layer (counted as one).
     Source: Selvaraju et al. 2017.
 
@@ -51,16 +51,16 @@ class GradCAM:
         ids: Sequence[str] | None = None,
         create_graph: bool = False,
     ) -> Tensor:
-        name = self.layer or spatial_layer(model, images)
-
-        def run(part: Tensor, labels: Tensor, _: slice) -> Tensor:
-            activation, gradient = layer_gradient(
-                model, name, part, labels, self.score, create_graph
-            )
-            cam = (gradient.mean((2, 3), keepdim=True) * activation).sum(1, keepdim=True)
-            return cam.clamp(min=0) if self.relu else cam
-
-        return each_micro_batch(images, targets, run)
+        return gradient_cam(
+            model,
+            images,
+            targets,
+            lambda _, gradient: gradient.mean((2, 3), keepdim=True),
+            layer=self.layer,
+            score=self.score,
+            relu=self.relu,
+            create_graph=create_graph,
+        )
 
     def resolved(self, model: nn.Module, images: Tensor) -> "GradCAM":
         """The same explainer with its layer named."""

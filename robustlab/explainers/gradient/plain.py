@@ -9,13 +9,20 @@ from torch import Tensor, nn
 from robustlab.core.errors import InvalidInput
 from robustlab.core.maps import Post
 from robustlab.core.score import Score
-from robustlab.core.streaming import (
-    each_micro_batch,
-    hessian_vector,
-    input_gradient,
-)
+from robustlab.core.streaming import each_micro_batch, hessian_vector, input_gradient
 from robustlab.core.types import About, Differentiable, Passes
 from robustlab.core.wrapping import Smoothed
+
+
+def check_beta(beta: float | None) -> None:
+    """Refuse a β that smooths nothing or the wrong way round."""
+    if beta is not None and not beta > 0:
+        raise InvalidInput("beta", f"must be above 0, got {beta}")
+
+
+def smoothed(model: nn.Module, beta: float | None) -> nn.Module:
+    """The model, or under β-smoothing the same weights with softplus_β in place of ReLU."""
+    return model if beta is None else Smoothed(model, beta)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +48,7 @@ class Gradient:
     post: Post = "abs_sum"
 
     def __post_init__(self) -> None:
-        if self.beta is not None and not self.beta > 0:
-            raise InvalidInput("beta", f"must be above 0, got {self.beta}")
+        check_beta(self.beta)
 
     def explain(
         self,
@@ -53,7 +59,7 @@ class Gradient:
         ids: Sequence[str] | None = None,
         create_graph: bool = False,
     ) -> Tensor:
-        model = self._smoothed(model)
+        model = smoothed(model, self.beta)
 
         def run(part: Tensor, labels: Tensor, _: slice) -> Tensor:
             return input_gradient(model, part, labels, score=self.score, create_graph=create_graph)
@@ -71,11 +77,8 @@ class Gradient:
         ids: Sequence[str] | None = None,
     ) -> Tensor:
         """The Jacobian is the Hessian H of the score, which is symmetric: Jᵀv = Hv."""
-        model = self._smoothed(model)
+        model = smoothed(model, self.beta)
         return hessian_vector(model, images, targets, cotangent, step=step, score=self.score)[0]
-
-    def _smoothed(self, model: nn.Module) -> nn.Module:
-        return model if self.beta is None else Smoothed(model, self.beta)
 
     def cost(self) -> Passes:
         return Passes(1, 1)
@@ -86,7 +89,7 @@ class InputXGradient:
     """Input times gradient: a = x ⊙ ∂s/∂x.
 
     Raw shape ``[B,C,H,W]`` with x in pixel units, before the model's own normalisation.
-    Default map Σ_c |a|, as for the gradient. Cost: 1 forward and 1
+    Default map Σ_c |a| and ``beta``, as for the gradient. Cost: 1 forward and 1
     backward pass. Source: Shrikumar et al. 2016.
     """
 
@@ -94,8 +97,12 @@ class InputXGradient:
         family="gradient", year=2016, source="Shrikumar et al. 2016, Not just a black box"
     )
     differentiable: ClassVar[Differentiable] = "exact"
+    beta: float | None = None
     score: Score = "logit"
     post: Post = "abs_sum"
+
+    def __post_init__(self) -> None:
+        check_beta(self.beta)
 
     def explain(
         self,
@@ -120,7 +127,7 @@ class InputXGradient:
         ids: Sequence[str] | None = None,
     ) -> Tensor:
         """Since a = x ⊙ g(x), Jᵀv = g ⊙ v + H (x ⊙ v)."""
-        images = images.detach()
+        model, images = smoothed(model, self.beta), images.detach()
         curvature, gradient = hessian_vector(
             model, images, targets, images * cotangent, step=step, score=self.score
         )
@@ -128,7 +135,7 @@ class InputXGradient:
 
     @property
     def _gradient(self) -> Gradient:
-        return Gradient(score=self.score)
+        return Gradient(beta=self.beta, score=self.score)
 
     def cost(self) -> Passes:
         return Passes(1, 1)

@@ -4,14 +4,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
 
 from robustlab.core.errors import InvalidInput
 from robustlab.core.interposition import Interposition, route
 from robustlab.core.maps import Post
-from robustlab.core.streaming import each_micro_batch, explained_logit, input_gradient
+from robustlab.core.streaming import Start, each_micro_batch, explained_logit, input_gradient
 from robustlab.core.types import About, Differentiable, Passes
 from robustlab.explainers.relevance.rules import (
+    STABILISER,
     AlphaBeta,
     Epsilon,
     Flat,
@@ -25,7 +27,7 @@ from robustlab.explainers.relevance.rules import (
 from robustlab.explainers.relevance.walk import Assignment, RelevanceWalk
 
 RuleName = Literal["epsilon", "gamma", "z_plus", "alpha_beta", "w_square", "flat", "z_box"]
-Composite = Literal["epsilon_plus", "epsilon_gamma_box", "epsilon_alpha2_beta1"]
+Composite = Literal["epsilon_plus", "epsilon_gamma_box", "epsilon_alpha2_beta1", "z_plus_box"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,25 +36,44 @@ class LRP:
 
     Either a ``composite``:
 
-    ====================== ======================= ================ ===============
-    composite              convolution at the image other convolutions fully connected
-    ====================== ======================= ================ ===============
-    epsilon_plus           z⁺                      z⁺               ε
-    epsilon_gamma_box      z^B over [0,1]          γ                ε
-    epsilon_alpha2_beta1   α2β1                    α2β1             ε
-    ====================== ======================= ================ ===============
+    ====================== ======================= ================== ===============
+    composite              layer that sees pixels  other convolutions fully connected
+    ====================== ======================= ================== ===============
+    epsilon_plus           by its kind             z⁺                 ε
+    epsilon_gamma_box      z^B if a convolution    γ                  ε
+    epsilon_alpha2_beta1   by its kind             α2β1               ε
+    z_plus_box             z^B                     z⁺                 z⁺
+    ====================== ======================= ================== ===============
 
     or one ``rule`` for every layer (epsilon, gamma, z_plus, alpha_beta, w_square, flat; z_box
     acts where a layer sees the image and leaves ε elsewhere). See `relevance.rules` for formulas.
 
-    Activations hand relevance on unchanged; residual sums and average pooling share it in
-    proportion to their inputs; max-pooling gives it to the winner; a batch-norm that follows
-    a convolution or matrix is folded into it; the model's own normalisation passes it on, so
-    the result is relevance of pixels. Products of two image-dependent tensors follow the
-    plain derivative. Relevance starts as the target's logit.
+    It works on any architecture, without code for any:
 
-    Raw shape ``[B,C,H,W]``; default map: positive part of Σ_c. Conservation: `conservation`.
-    Cost: a forward pass, a backward pass and the rules' own convolutions, see `cost`.
+    - Activations hand relevance on unchanged, also those spelt out as products
+      (x·sigmoid(x)). Max-pooling gives it to the winner; concatenation, slicing and padding
+      follow their values.
+    - Residual sums, average pooling and resizing share it in proportion to their inputs, by ε.
+    - Of a product of two image-dependent tensors the *signal takes all* and the gate is a
+      weight (Arras et al. 2017). The gate is the factor that came out of a softmax, sigmoid
+      or hard-sigmoid, else out of another bounded function (tanh, ReLU6), else the one that
+      is broadcast; if nothing tells them apart both get half. So squeeze-and-excitation
+      scales features, and an attention matrix hands relevance to its values.
+    - A batch-norm, or constants written out per channel, are folded into the layer before
+      them. A batch-norm without such a layer (DenseNet) is a layer of its own, w ⊙ x + b,
+      with a convolution's rule. Layer, group and instance norms are linear while their
+      deviation is held constant (Ali et al. 2022), and share by ε.
+    - The model's own normalisation passes relevance on, so that it is relevance of pixels.
+
+    With ``bias=True`` biases and added constants (position embeddings) absorb their share;
+    with False they get none and relevance is conserved, up to the stabilisers. ``epsilon`` is
+    that of the ε rule; where it is below 1e-6, sums, averages and normalisations use it too.
+    Whatever is not recognised follows its plain derivative: `conservation` and `where_it_went`
+    show whether relevance was created or lost there.
+
+    Raw shape ``[B,C,H,W]``; default map: positive part of Σ_c. Relevance starts as the
+    target's logit. Cost: a forward pass, a backward pass and the rules' own convolutions,
+    see `cost`.
     Sources: Bach et al. 2015; Montavon et al. 2017, 2019; Kohlbrenner et al. 2020.
     LRP is covered by a patent: check whether your use is free.
     """
@@ -91,10 +112,34 @@ class LRP:
         ids: Sequence[str] | None = None,
         create_graph: bool = False,
     ) -> Tensor:
-        assign = self.assignment()
+        return self.propagate(model, images, targets, explained_logit, create_graph=create_graph)
+
+    def propagate(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        targets: Tensor,
+        start: Start,
+        *,
+        create_graph: bool = False,
+        assign: Callable[[], Assignment] | None = None,
+        sum_pool: bool = False,
+        absorbed: dict[str, Tensor] | None = None,
+    ) -> Tensor:
+        """Relevance ``[B,C,H,W]`` of what ``start`` puts on the logits: linear in it.
+
+        ``assign`` makes other rules for each micro-batch; `RelevanceWalk` has the rest.
+        """
+        assign = assign or self.assignment
 
         def run(part: Tensor, labels: Tensor, _: slice) -> Tensor:
-            walk = RelevanceWalk(assign)
+            walk = RelevanceWalk(
+                assign(),
+                bias=self.bias and self.rule != "flat",
+                stabiliser=min(self.epsilon, STABILISER),
+                sum_pool=sum_pool,
+                absorbed=absorbed,
+            )
             if create_graph and part.requires_grad:  # still the image if a parameter made it
                 part = route(walk.phase, part, lambda r: (r,))
             return input_gradient(
@@ -104,7 +149,7 @@ class LRP:
                 create_graph=create_graph,
                 mode=Interposition(walk.handlers()),
                 phase=walk.phase,
-                start=explained_logit,
+                start=start,
             )
 
         return each_micro_batch(images, targets, run)
@@ -115,6 +160,9 @@ class LRP:
         if self.composite == "epsilon_gamma_box":
             first, conv = ZBox(), Gamma(self.gamma, self.bias)
             return lambda kind, at_image: dense if kind == "linear" else first if at_image else conv
+        if self.composite == "z_plus_box":
+            box, hidden = ZBox(), z_plus(self.bias)
+            return lambda _, at_image: box if at_image else hidden
         if self.composite is not None:
             plus = z_plus(self.bias)
             shared = plus if self.composite == "epsilon_plus" else AlphaBeta(2.0, 1.0, self.bias)
@@ -142,7 +190,7 @@ class LRP:
         kind = self.composite or self.rule
         if kind in ("epsilon", "z_box"):
             return Passes(1, 1)
-        if kind in ("epsilon_plus", "z_plus", "w_square", "flat"):
+        if kind in ("epsilon_plus", "z_plus", "z_plus_box", "w_square", "flat"):
             return Passes(2, 2)
         return Passes(3, 3)
 
@@ -150,3 +198,26 @@ class LRP:
 def conservation(raw: Tensor, scores: Tensor) -> Tensor:
     """Σ relevance / explained logit, per image: 1 where nothing was absorbed or created."""
     return raw.flatten(1).sum(1) / stabilised(scores)
+
+
+def where_it_went(
+    explainer: LRP, model: nn.Module, images: Tensor, targets: Tensor
+) -> dict[str, float]:
+    """Where the relevance that the logits started with ended up, summed over the images.
+
+    "image" is what reached the pixels; each kind of operation ("conv", "affine", "sum",
+    "layer_norm", ...) has what its biases and stabilisers absorbed. "elsewhere" is the rest:
+    0 up to rounding where a rule met every operation. Anything else went to constants beside
+    the features (a class token) or comes from an operation that no rule knows.
+    """
+    absorbed: dict[str, Tensor] = {}
+    started: list[Tensor] = []
+
+    def start(logits: Tensor, labels: Tensor) -> Tensor:
+        first = explained_logit(logits, labels)
+        started.append(first.detach().sum())
+        return first
+
+    raw = explainer.propagate(model, images, targets, start, absorbed=absorbed)
+    found = {"image": float(raw.sum()), **{name: float(v) for name, v in absorbed.items()}}
+    return {**found, "elsewhere": float(torch.stack(started).sum()) - sum(found.values())}

@@ -9,7 +9,9 @@ Biases: with ``bias=True`` they stand in the denominators and absorb relevance; 
 they are left out and relevance is conserved layer by layer up to the stabiliser.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -30,7 +32,7 @@ class Rule(Protocol):
 
 
 def stabilised(z: Tensor, epsilon: float = STABILISER) -> Tensor:
-    """The value z + ε·sign(z), away from zero on both sides; two of three kernels in place.
+    """Lead a denominator away from zero: z + ε·sign(z); two of three kernels in place.
 
     The sign of −0 is taken as −1: a zero of that sign only arises where every contribution
     is zero, and then there is nothing to share.
@@ -53,7 +55,7 @@ class Epsilon:
     ) -> Tensor:
         if not self.bias and layer.bias is not None:
             z = z - _per_channel(layer, z)
-        return _times(layer.transpose(_over(r, z, self.epsilon), layer.weight, x), x)
+        return _times(layer.transpose(over(r, z, self.epsilon), layer.weight, x), x)
 
 
 @dataclass(frozen=True)
@@ -78,12 +80,15 @@ class AlphaBeta:
     def relevance(
         self, layer: Layer, x: Tensor, z: Tensor, r: Tensor, box: tuple[Any, Any] | None
     ) -> Tensor:
-        positive, negative = _parts(layer.weight)
+        positive, negative = (
+            partial(layer.weight.clamp, **side) for side in ({"min": 0}, {"max": 0})
+        )
         up, down = _parts(layer.bias) if self.bias and layer.bias is not None else (None, None)
-        result = self.alpha * _two_sided(layer, x, positive, negative, up, r)
-        if self.beta:
-            result = result - self.beta * _two_sided(layer, x, negative, positive, down, r)
-        return result
+        shares = _two_sided(layer, x, positive, negative, up, r)
+        if not self.beta:  # and α is 1
+            return shares
+        less = _two_sided(layer, x, negative, positive, down, r)
+        return torch.sub(self.alpha * shares, less, alpha=self.beta)
 
 
 def z_plus(bias: bool = True) -> AlphaBeta:
@@ -106,16 +111,17 @@ class Gamma:
     def relevance(
         self, layer: Layer, x: Tensor, z: Tensor, r: Tensor, box: tuple[Any, Any] | None
     ) -> Tensor:
-        positive, negative = _parts(layer.weight)
-        more = layer.weight + self.gamma * positive
-        less = layer.weight + self.gamma * negative
+        more = partial(self._favoured, layer.weight, min=0)
+        less = partial(self._favoured, layer.weight, max=0)
         up = down = None
         if self.bias and layer.bias is not None:
-            b_up, b_down = _parts(layer.bias)
-            up, down = layer.bias + self.gamma * b_up, layer.bias + self.gamma * b_down
+            up, down = self._favoured(layer.bias, min=0), self._favoured(layer.bias, max=0)
         return _two_sided(layer, x, more, less, up, r * (z > 0)) + _two_sided(
             layer, x, less, more, down, r * (z < 0)
         )
+
+    def _favoured(self, value: Tensor, **side: int) -> Tensor:
+        return value + self.gamma * value.clamp(**side)
 
 
 @dataclass(frozen=True)
@@ -131,11 +137,11 @@ class ZBox:
     ) -> Tensor:
         if box is None:
             raise InvalidInput("rule", "z_box needs a layer that sees the image itself")
-        low, high = (torch.as_tensor(b, dtype=x.dtype, device=x.device).expand_as(x) for b in box)
+        low, high = (b.to(x).expand(len(b), *x.shape[1:]) for b in box)
         positive, negative = _parts(layer.weight)
         terms = ((x, layer.weight, 1.0), (low, positive, -1.0), (high, negative, -1.0))
         total = sum(sign * layer.apply(value, weight) for value, weight, sign in terms)
-        s = _over(r, total)  # type: ignore[arg-type]
+        s = over(r, total)  # type: ignore[arg-type]
         return sum(  # type: ignore[return-value]
             sign * value * layer.transpose(s, weight, x) for value, weight, sign in terms
         )
@@ -153,7 +159,7 @@ class WSquare:
         squared = layer.weight.square()
         bias = layer.bias.square() if self.bias and layer.bias is not None else None
         total = layer.apply(torch.ones_like(x), squared, bias)
-        return layer.transpose(_over(r, total), squared, x)
+        return layer.transpose(over(r, total), squared, x)
 
 
 @dataclass(frozen=True)
@@ -164,25 +170,32 @@ class Flat:
         self, layer: Layer, x: Tensor, z: Tensor, r: Tensor, box: tuple[Any, Any] | None
     ) -> Tensor:
         ones = torch.ones_like(layer.weight)
-        return layer.transpose(_over(r, layer.apply(torch.ones_like(x), ones)), ones, x)
+        return layer.transpose(over(r, layer.apply(torch.ones_like(x), ones)), ones, x)
 
 
 def _two_sided(
-    layer: Layer, x: Tensor, on_plus: Tensor, on_minus: Tensor, bias: Tensor | None, r: Tensor
+    layer: Layer,
+    x: Tensor,
+    on_plus: Callable[[], Tensor],
+    on_minus: Callable[[], Tensor],
+    bias: Tensor | None,
+    r: Tensor,
 ) -> Tensor:
     """Shares of x⁺·on_plus + x⁻·on_minus + bias. Behind a ReLU x⁻ = 0 and half is skipped."""
+    to_plus = on_plus()
     if bool(x.amin() >= 0):
-        s = _over(r, layer.apply(x, on_plus, bias))
-        return _times(layer.transpose(s, on_plus, x), x)
+        s = over(r, layer.apply(x, to_plus, bias))
+        return _times(layer.transpose(s, to_plus, x), x)
+    to_minus = on_minus()
     plus, minus = x.clamp(min=0), x.clamp(max=0)
-    s = _over(r, layer.apply(plus, on_plus, bias) + layer.apply(minus, on_minus))
-    return _times(layer.transpose(s, on_plus, x), plus) + _times(
-        layer.transpose(s, on_minus, x), minus
+    s = over(r, layer.apply(plus, to_plus, bias) + layer.apply(minus, to_minus))
+    return _times(layer.transpose(s, to_plus, x), plus) + _times(
+        layer.transpose(s, to_minus, x), minus
     )
 
 
-def _over(r: Tensor, z: Tensor, epsilon: float = STABILISER) -> Tensor:
-    """R / stab(z); in place where no graph is wanted, since memory is what relevance costs."""
+def over(r: Tensor, z: Tensor, epsilon: float = STABILISER) -> Tensor:
+    """Divide: R / stab(z), in place where no graph is wanted (memory is what relevance costs)."""
     denominator = stabilised(z, epsilon)
     if torch.is_grad_enabled():
         return r / denominator
@@ -190,7 +203,7 @@ def _over(r: Tensor, z: Tensor, epsilon: float = STABILISER) -> Tensor:
 
 
 def _times(fresh: Tensor, x: Tensor) -> Tensor:
-    """Fresh · x, in place where no graph is wanted; ``fresh`` must be ours alone."""
+    """Multiply, in place where no graph is wanted: ``fresh`` must be ours alone."""
     return fresh * x if torch.is_grad_enabled() else fresh.mul_(x)
 
 
@@ -200,4 +213,4 @@ def _parts(value: Tensor) -> tuple[Tensor, Tensor]:
 
 def _per_channel(layer: Layer, z: Tensor) -> Tensor:
     assert layer.bias is not None  # noqa: S101
-    return layer.bias if layer.kind == "linear" else layer.bias.view(-1, *(1,) * (z.ndim - 2))
+    return layer.bias.view(-1, *(1,) * (z.ndim - 2)) if layer.kind == "conv" else layer.bias

@@ -1,6 +1,21 @@
 """Battery variants of the relevance family."""
 
-EVERYWHERE = [("lrp", {})]
+from tests.explainers.relevance_nets import Dense, Gated, Tokens
+from tests.nets import seeded
+
+EVERYWHERE = [
+    ("lrp", {}),
+    ("excitation_backprop", {}),
+    ("deep_lift", {}),
+    ("deep_taylor", {}),
+    ("clrp", {}),
+    ("sglrp", {}),
+]
+NETS = {
+    "dense": lambda: seeded(Dense),
+    "gated": lambda: seeded(Gated),
+    "tokens": lambda: seeded(Tokens),
+}
 # with a visible ε: second derivatives of R/(z + ε) near z = 0 defeat finite differences
 LRP = [
     {"rule": "epsilon", "epsilon": 0.02},
@@ -19,9 +34,27 @@ OPTIONS = [
     *(("resnet", "lrp", options) for options in LRP),
     ("normalised", "lrp", {"rule": "z_box", "epsilon": 0.02}),  # the box goes through the model's
     ("normalised", "lrp", {"composite": "epsilon_gamma_box"}),  # own normalisation
+    *((net, "lrp", {"rule": "epsilon", "epsilon": 0.02}) for net in NETS),
+    *((net, "lrp", {"bias": False, "epsilon": 0.02}) for net in NETS),
+    ("dense", "deep_taylor", {"pool": "sum"}),
+    ("gated", "deep_taylor", {}),
+    ("tokens", "sglrp", {"composite": "epsilon_plus", "epsilon": 0.02}),
+    ("resnet", "clrp", {"dual": "negated"}),
+    ("resnet", "clrp", {"composite": "epsilon_plus", "epsilon": 0.02, "bias": True}),
+]
+EXCITATION = [{"layer": "input"}, {"contrastive": True}]
+DEEP_LIFT = [{"baseline": "mean"}, {"baseline": "blur", "blur_sigma": 2.0, "post": "signed"}]
+OPTIONS += [
+    *(("resnet", "excitation_backprop", options) for options in EXCITATION),
+    ("convolutions", "excitation_backprop", {"layer": "input", "contrastive": True}),
+    *(("resnet", "deep_lift", options) for options in DEEP_LIFT),
+    ("normalised", "deep_lift", {"baseline": 0.4}),
 ]
 # a count of whole passes cannot see the convolutions of a rule: test_lrp counts them one by one
-CLAIMS = {"lrp": {"exact_cost": False}}
+CLAIMS = {
+    name: {"exact_cost": False}
+    for name in ("lrp", "excitation_backprop", "deep_taylor", "clrp", "sglrp")
+}
 REFUSED = [
     ("lrp", {"composit": "epsilon_plus"}, "lrp.composit", "did you mean 'composite'"),
     ("lrp", {"rule": "epsilon", "composite": "epsilon_plus"}, "lrp.rule", "not both"),
@@ -30,4 +63,14 @@ REFUSED = [
     ("lrp", {"gamma": -1}, "lrp.gamma", "at least 0"),
     ("lrp", {"rule": "alpha_beta", "alpha": 2, "beta": 2}, "lrp.alpha", "must be 1"),
     ("lrp", {"rule": "alpha_beta", "alpha": 0.5, "beta": -0.5}, "lrp.alpha", "negative"),
+    ("deep_taylor", {"pool": "max"}, "deep_taylor.pool", "'winner'"),
+    ("clrp", {"dual": "both"}, "clrp.dual", "'others'"),
+    ("clrp", {"dual": "negated", "composite": "epsilon_plus"}, "clrp.dual", "z_plus_box"),
+    ("sglrp", {"composite": "epsilon"}, "sglrp.composite", "'epsilon_plus'"),
+    ("sglrp", {"epsilon": -1}, "sglrp.epsilon", "above 0"),
+    ("excitation_backprop", {"layer": 3}, "excitation_backprop.layer", "string"),
+    ("deep_lift", {"baseline": "median"}, "deep_lift.baseline", "got 'median'"),
+    ("deep_lift", {"baseline": True}, "deep_lift.baseline", "expected a number"),
+    ("deep_lift", {"baseline": float("nan")}, "deep_lift.baseline", "finite"),
+    ("deep_lift", {"blur_sigma": 0}, "deep_lift.blur_sigma", "above 0"),
 ]

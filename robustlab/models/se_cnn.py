@@ -1,0 +1,97 @@
+"""A convolutional network with squeeze-and-excitation: gates that weigh the channels."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from robustlab.models.classifier import Classifier, at_least
+from robustlab.models.seeding import seeded
+from robustlab.models.shipped import give_weights
+
+_WIDTHS = (20, 40, 80)
+
+
+class SqueezeExcitation(nn.Module):
+    """One factor per channel and image: y_k = g_k A_k, g = σ(W₂ ReLU(W₁ GAP(A) + b₁) + b₂).
+
+    The hidden layer is ``reduction`` times narrower. Source: Hu, Shen & Sun 2018, eq. 2-4;
+    the biases are those of the usual implementations.
+    """
+
+    def __init__(self, channels: int, reduction: int = 4) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(channels, channels // reduction)
+        self.fc2 = nn.Linear(channels // reduction, channels)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """``[B, K, h, w]`` to the same shape."""
+        squeezed = features.mean((2, 3))
+        gates = torch.sigmoid(self.fc2(F.relu(self.fc1(squeezed))))
+        return features * gates[:, :, None, None]
+
+
+class SeCnnNet(nn.Module):
+    """Three stages of two 3×3 convolutions with batch norm and a gate; GAP and one matrix."""
+
+    def __init__(self, in_channels: int = 1, classes: int = 10) -> None:
+        super().__init__()
+        first, second, third = _WIDTHS
+        self.stage1 = _stage(in_channels, first, stride=2)
+        self.stage2 = _stage(first, second, stride=1)
+        self.stage3 = _stage(second, third, stride=2)
+        self.fc = nn.Linear(third, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits ``[B, classes]`` of ``[B, in_channels, H, W]``, at least 4×4 pixels."""
+        features = self.stage3(self.stage2(self.stage1(images)))
+        return self.fc(features.mean((2, 3)))
+
+
+def _stage(before: int, after: int, stride: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(before, after, 3, stride, padding=1, bias=False),
+        nn.BatchNorm2d(after),
+        nn.ReLU(),
+        nn.Conv2d(after, after, 3, padding=1, bias=False),
+        nn.BatchNorm2d(after),
+        nn.ReLU(),
+        SqueezeExcitation(after),
+    )
+
+
+@dataclass(frozen=True)
+class SeCnn:
+    """``SeCnnNet`` without normalisation.
+
+    Attributes:
+        weights: "mnist_5k" (shipped), "none" (random) or a .safetensors or .pth file.
+        seed: of random weights.
+        in_channels, classes: shape of the network.
+        image_size: the size it is meant for; other sizes work as well.
+    """
+
+    weights: str | Path = "mnist_5k"
+    seed: int = 0
+    in_channels: int = 1
+    classes: int = 10
+    image_size: int = 28
+
+    def __post_init__(self) -> None:
+        at_least("in_channels", self.in_channels, 1)
+        at_least("classes", self.classes, 2)
+        at_least("image_size", self.image_size, 4)
+
+    def load(self, name: str) -> Classifier:
+        """Build it with its weights.
+
+        Raises:
+            InvalidInput: weights that are missing or do not fit.
+        """
+        with seeded(self.seed):
+            net = SeCnnNet(self.in_channels, self.classes)
+        give_weights(net, "se_cnn", self.weights)
+        size = (self.in_channels, self.image_size, self.image_size)
+        return Classifier(net, 0, 1, self.classes, input_size=size, name=name).eval()
