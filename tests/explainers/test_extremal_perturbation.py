@@ -156,7 +156,7 @@ def test_flips_come_every_other_step_and_are_flips_of_what_the_model_sees() -> N
     assert (seen[0] - seen[2]).abs().max() > 0.1
 
 
-PLAIN = {"sigma": 0.1, "infill": 0.0, "steps": 150, "rate": 0.02, "weight": 3.0}
+PLAIN = {"sigma": 0.1, "infill": 0.0, "steps": 80, "rate": 0.04, "weight": 3.0}
 
 
 @pytest.mark.parametrize("variant", ["preserve", "delete", "dual"])
@@ -185,7 +185,7 @@ def test_areas_are_met_and_the_map_averages_them() -> None:
     net, images = seeded(ResNetLike), pictures(3, 16)
 
     def masks(*areas: float) -> Tensor:
-        explainer = build("extremal_perturbation", areas=areas, steps=60, rate=0.03)
+        explainer = build("extremal_perturbation", areas=areas, steps=40, rate=0.04)
         return explainer.explain(net, images, TARGETS)
 
     small, large = masks(0.1), masks(0.4)

@@ -30,7 +30,7 @@ def test_log_odds_are_those_of_the_targets_probability() -> None:
 
 
 class Cells(nn.Module):
-    """Eight pixels; an additive score, or one with cells that need each other."""
+    """Eight pixels; an additive score, or one with two cells that need each other."""
 
     def __init__(self, together: float) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class Cells(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         cells = x.flatten(1)
-        joint = self.together * cells[:, 2] * cells[:, 6] * cells[:, 4]
+        joint = self.together * cells[:, 2] * cells[:, 4]
         score = cells @ self.effects + joint
         return torch.stack([score, -score], 1)
 
@@ -58,14 +58,17 @@ EIGHT = torch.ones(1, 1, 2, 4, dtype=torch.float64)  # white pixels over black: 
 BLACK = {"infill": 0.0, "score": "logit", "cells": 2}
 
 
-@pytest.mark.parametrize("together", [0.0, 3.0])
+@pytest.mark.parametrize("together", [0.0, 0.8])
 @pytest.mark.parametrize("game", ["ssr", "sdr"])
 def test_the_learnt_region_is_the_best_of_all_256(game: str, together: float) -> None:
-    """The exact objective is linear in each probability: some binary mask is optimal."""
+    """The exact objective is linear in each probability: some binary mask is optimal.
+
+    Where two cells need each other, keeping both suffices and dropping the better one destroys.
+    """
     net, penalty = Cells(together), 3.2  # 0.4 for each cell
     exact = torch.stack([expectation(net, mask, game, penalty) for mask in MASKS])
     best = MASKS[exact.argmin()] if game == "ssr" else 1 - MASKS[exact.argmin()]
-    raw = build("fido", game=game, penalty=penalty, steps=300, samples=8, **BLACK).explain(
+    raw = build("fido", game=game, penalty=penalty, steps=150, samples=8, **BLACK).explain(
         net, EIGHT, torch.tensor([0])
     )
     assert torch.equal((raw.flatten() > 0.5).double(), best)
@@ -129,4 +132,4 @@ def test_every_step_equals_one_graph_and_torchs_adam(infill: str, game: str) -> 
         temperature=0.3,
     ).explain(net, images, TARGETS, ids=IDS)  # fmt: skip
     oracle = by_other_means(net, images, infill, game)
-    torch.testing.assert_close(mine, oracle, rtol=1e-5, atol=1e-7)  # uniform draws are float32
+    torch.testing.assert_close(mine, oracle, **EXACT)

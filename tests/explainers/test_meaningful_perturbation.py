@@ -63,7 +63,7 @@ def test_with_variation_it_comes_to_what_scipy_finds(power: float) -> None:
         return (m * effect).sum() + l1 * (1 - m).sum() + tv * steep
 
     raw = build(
-        "meaningful_perturbation", l1=l1, tv=tv, power=power, steps=300, rate=0.02, **PIXELWISE
+        "meaningful_perturbation", l1=l1, tv=tv, power=power, steps=200, rate=0.03, **PIXELWISE
     ).explain(net, images, TARGETS)
     for mine, effect in zip(1 - raw[:, 0].numpy(), effects(net, images).numpy(), strict=True):
         found = minimize(
