@@ -327,7 +327,8 @@ class ProductWithoutProductRule(IntegratedGradients):
         direction = (images - self.baseline) * cotangent
         return sum(
             weight * alpha * hessian_vector(
-                model, self._point(images, alpha), targets, direction, step=step, score=self.score
+                model, self.baseline + alpha * (images - self.baseline), targets, direction,
+                step=step, score=self.score,
             )[0]
             for alpha, weight in self.nodes()
         )  # fmt: skip
