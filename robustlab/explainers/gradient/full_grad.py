@@ -24,18 +24,20 @@ class FullGrad:
     ψ is the absolute value, scaled to [0, 1] by the least and largest of the term's values in
     an image, over all channels together, and upsampled bilinearly to the image. b_l is where
     the local linearisation of the layer meets zero: the bias of a convolution; of a batch-norm
-    β − γ·mean/√(var + ε); of an activation φ(z) − φ'(z) z, which is 0 for a ReLU and not for
-    a ReLU6 or SiLU; a constant that the model adds; and −x⊙y for a product of two features.
+    β − γ·mean/√(var + ε); of an activation or another normalisation φ(z) − φ'(z) z, which is
+    0 for a ReLU and not for a ReLU6 or SiLU; a constant that the model adds; and −x⊙y for a
+    product of two features.
     Completeness, before ψ: all terms together are the score; see `completeness_gap`. The
     softplus stand-in of an attack has the biases of the ReLU or ReLU6 that it stands for: ψ
     would give its own bend the weight of a layer, and an attack would chase what is not there.
 
     The model's own normalisation belongs to the first term, so that it is the paper's, in
-    which the input is normalised. Terms without a spatial extent (matrices, pooled features)
-    are complete but not drawn, as the authors' code draws none of its matrices; outputs are
-    taken as channels first. Deviations from that code: implicit biases of activations, of
-    which it has none; upsampling with ``align_corners=False``, as everywhere in the lab;
-    no constant in the scale's denominator, which would erase the map of a saturated softmax.
+    which the input is normalised. Pooled features, matrices, layer-norms and what is activated
+    right behind these have no place in the image or do not say which: they count for
+    completeness and are not drawn, as the authors' code draws no matrices. Deviations from
+    that code: implicit biases of activations, of which it has none; upsampling with
+    ``align_corners=False``, as everywhere in the lab; no constant in the scale's denominator,
+    which would erase the map of a saturated softmax.
 
     Raw shape ``[B,1,H,W]``, never negative. The absolute value and the extremes have kinks,
     elsewhere the derivative is exact. Cost: 1 forward and 1 backward pass, and reading the
@@ -77,9 +79,9 @@ def completeness_gap(
     """Σ of all terms before ψ, minus the score, per image ``[B]``.
 
     0 up to rounding for the scores logit and margin wherever all biases are known: of
-    convolutions, matrices, batch-norm in evaluation mode, activations, added constants and
-    products. Other layers with a bias (layer-norm, transposed convolutions, softmax inside
-    the model) leave a gap, and so does the softmax of the other scores.
+    convolutions, matrices, normalisations (batch-norm in evaluation mode), activations, added
+    constants and products. Attention in one call leaves a gap, and so does the softmax of the
+    other scores.
     Cost: 2 forward and 1 backward pass.
     """
     total = _sum_of_terms(
@@ -100,7 +102,8 @@ def _sum_of_terms(
 
     def run(part: Tensor, labels: Tensor, _: slice) -> Tensor:
         part = part if create_graph else part.detach()
-        walk = _BiasWalk(reduce)
+        terms = _Terms(reduce)
+        walk = _BiasWalk(terms)
         if part.requires_grad:  # still the image if a parameter made it
             part = route(walk.phase, part, lambda r: (r,))
         gradient = input_gradient(
@@ -112,7 +115,7 @@ def _sum_of_terms(
             mode=Interposition(walk.handlers()),
             phase=walk.phase,
         )
-        return walk.total + reduce(part * gradient + walk.at_image)
+        return terms.with_pixels(part * gradient)
 
     return each_micro_batch(images, targets, run)
 
@@ -129,36 +132,73 @@ def _drawn(term: Tensor, size: tuple[int, ...]) -> Tensor:
     return F.interpolate(scaled, size=size, mode="bilinear", align_corners=False)
 
 
-_ELEMENTWISE: Final = ("activation", "hardtanh", "clamp", "threshold")
-# (operation, does the first operand flow from the image?, the second?) → intercept / output:
-# that of x·y is x·y − x·∂x − y·∂y = −x·y, and so on
-_BENT: Final = {("mul", True, True): -1.0, ("div", True, True): 1.0, ("div", False, True): 2.0}
+class _Terms:
+    """The sum of terms, each reduced as it arrives, so that none is kept.
 
-
-class _BiasWalk:
-    """Reads b ⊙ ∂s/∂z off the explaining backward pass, at every layer it comes through.
-
-    Terms are reduced as they arrive, so that none is kept. Those of the model's own
-    normalisation go to ``at_image``: they have the shape of the image and belong to its term.
+    Those of the model's own normalisation, ``at_image``, have the shape of the image and wait
+    for its term.
     """
 
     def __init__(self, reduce: Callable[[Tensor], Tensor]) -> None:
-        self.phase = Phase()
-        self.total, self.at_image = torch.zeros(()), torch.zeros(())
         self._reduce = reduce
-        self._pixels: dict[int, Tensor] = {}  # the image up to constants; kept, so ids stay valid
+        self._total, self._at_image = torch.zeros(()), torch.zeros(())
+
+    def add(self, term: Tensor, at_image: bool = False) -> None:
+        if at_image:
+            self._at_image = self._at_image + term
+        else:
+            self._total = self._total + self._reduce(term)
+
+    def with_pixels(self, term: Tensor) -> Tensor:
+        """The sum with the image's own term. Lets go of its graph, which refers to this."""
+        total = self._total + self._reduce(term + self._at_image)
+        self._total, self._at_image = torch.zeros(()), torch.zeros(())
+        return total
+
+
+# what keeps its input's shape and has an intercept of its own
+_SHAPED: Final = (
+    "activation", "hardtanh", "clamp", "threshold", "softmax", "group_norm", "instance_norm",
+    "rescale",
+)  # fmt: skip
+# (operation, does the first operand flow from the image?, the second?) → intercept / output:
+# that of x·y is x·y − x·∂x − y·∂y = −x·y, and so on
+_BENT: Final = {
+    ("mul", True, True): -1.0,
+    ("matmul", True, True): -1.0,
+    ("div", True, True): 1.0,
+    ("div", False, True): 2.0,
+}
+
+
+class _BiasWalk:
+    """Follows one forward pass; on the way back b ⊙ ∂s/∂z is read off at every layer.
+
+    What it leaves behind for that refers to the terms and never to the walk, which remembers
+    tensors of the graph: in such a circle the graph would outlive its use.
+    """
+
+    def __init__(self, terms: _Terms) -> None:
+        self.phase = Phase()
+        self._terms = terms
+        # by id, and kept so that ids stay their own: the image up to constants in place, and
+        # features whose channels come last
+        self._pixels: dict[int, Tensor] = {}
+        self._unplaced: dict[int, Tensor] = {}
 
     def handlers(self) -> dict[str, Handler]:
         """What to do with each operation that may have a bias."""
-        plain: dict[str, Callable[[Call], Tensor]] = {
-            "conv": self._conv,
-            "linear": lambda call: self._biased(call.native(), call.get("bias")),
+        plain: dict[str, Handler] = {
+            **dict.fromkeys(("conv", "conv_transpose"), self._conv),
+            "linear": self._linear,
             "batch_norm": self._batch_norm,
             "relu6": lambda call: self._clipped(call, 6.0),
             "smooth_activation": lambda call: self._clipped(call, call.get("ceiling")),
-            **dict.fromkeys(_ELEMENTWISE, self._activation),
-            **dict.fromkeys(("add", "sub", "rsub", "mul", "div"), self._combined),
-            "layout": lambda call: self._still_pixels(call.input, call.native()),
+            **dict.fromkeys(_SHAPED, self._shaped),
+            "layer_norm": self._layer_norm,
+            **dict.fromkeys(("add", "sub", "rsub"), self._sum),
+            **dict.fromkeys(("mul", "div", "matmul"), self._product),
+            "layout": self._moved,
         }
         return {op: self._watching(handler) for op, handler in plain.items()}
 
@@ -173,23 +213,89 @@ class _BiasWalk:
 
         return handle
 
+    # --- layers ------------------------------------------------------------------------------
+
     def _conv(self, call: Call) -> Tensor:
         bias = call.get("bias")
-        if bias is not None:
-            bias = _per_channel(bias, call.get("weight").ndim)
-        return self._biased(call.native(), bias)
+        if bias is None:
+            return call.native()
+        return self._biased(call.native(), _per_channel(bias, call.get("weight").ndim))
+
+    def _linear(self, call: Call) -> Tensor:
+        bias, output = call.get("bias"), call.native()
+        return self._without_place(output if bias is None else self._biased(output, bias, False))
 
     def _batch_norm(self, call: Call) -> Tensor:
         output, affine = call.native(), batch_norm_affine(call)
-        return self._biased(output, affine and _per_channel(affine[1], output.ndim))
+        if affine is None:
+            return output
+        return self._biased(output, _per_channel(affine[1], output.ndim))
 
     def _clipped(self, call: Call, ceiling: float | None) -> Tensor:
         """A ReLU has no bias below its ceiling and is constant above; so is its stand-in's."""
         output = call.native()
-        return self._biased(output, ceiling and ceiling * (call.input > ceiling))
+        if ceiling is None:
+            return output
+        return self._biased(output, ceiling * (call.input > ceiling), self._placed(call.input))
 
-    def _activation(self, call: Call) -> Tensor:
+    def _shaped(self, call: Call) -> Tensor:
+        return self._bending(call, self._placed(call.input))
+
+    def _layer_norm(self, call: Call) -> Tensor:
+        return self._without_place(self._bending(call, False))
+
+    # --- sums, products and what only moves values -------------------------------------------
+
+    def _sum(self, call: Call) -> Tensor:
+        """Added constants are biases."""
+        a, b, output = call.input, call.get("other"), call.native()
+        flow = depends_on_image(a), depends_on_image(b)
+        if all(flow):
+            return output
+        x, constant = (a, b * call.get("alpha", 1)) if flow[0] else (b, a)
+        if call.op == ("sub" if flow[0] else "rsub"):
+            constant = -constant
+        at_image = self._is_pixels(x, output)
+        output = self._biased(output, constant, self._placed(x), at_image)
+        return self._as_pixels(output) if at_image else output
+
+    def _product(self, call: Call) -> Tensor:
+        """A product or quotient is linear in one feature and bent where two of them meet."""
+        a, b, output = call.input, call.get("other"), call.native()
+        flow = depends_on_image(a), depends_on_image(b)
+        x = a if flow[0] else b
+        if (call.op, *flow) in _BENT:
+            return self._biased(output, _BENT[call.op, *flow] * output, self._placed(x))
+        kept = call.op != "matmul" and self._is_pixels(x, output)
+        return self._as_pixels(output) if kept else output
+
+    def _moved(self, call: Call) -> Tensor:
+        x, output = call.input, call.native()
+        if self._is_pixels(x, output):
+            # a flip or a swap of channels has the same shape: where would every place go?
+            places = torch.arange(x.numel(), device=x.device).view(x.shape)
+            if torch.equal(call.run(places), places):
+                return self._as_pixels(output)
+        return output
+
+    # --- reading off -------------------------------------------------------------------------
+
+    def _biased(
+        self, output: Tensor, bias: Any, placed: bool = True, at_image: bool = False
+    ) -> Tensor:
+        """``output`` again; bias ⊙ gradient is added up once the gradient comes through."""
+        terms = self._terms
+
+        def arrived(r: Tensor) -> tuple[Tensor]:
+            term = bias * r
+            terms.add(term if placed else term.flatten(1), at_image)
+            return (r,)
+
+        return route(self.phase, output, arrived)
+
+    def _bending(self, call: Call, placed: bool) -> Tensor:
         """The intercept φ(z) − φ'(z) z, from the gradients after and before: φ r − z (φ' r)."""
+        terms, x = self._terms, call.input
         after: list[Tensor] = []
 
         def came_out(r: Tensor) -> tuple[Tensor]:
@@ -197,52 +303,28 @@ class _BiasWalk:
             return (r,)
 
         def went_in(r: Tensor) -> tuple[Tensor]:
-            self._add(_intercept(after.pop(), call.input, r))
+            term = _intercept(after.pop(), x, r)
+            terms.add(term if placed else term.flatten(1))
             return (r,)
 
-        output = call.run(route(self.phase, call.input, went_in))
+        output = call.run(route(self.phase, x, went_in))
         return route(self.phase, output, came_out)
 
-    def _combined(self, call: Call) -> Tensor:
-        """Constants are biases; products and quotients of two features are not linear."""
-        a, b, output = call.input, call.get("other"), call.native()
-        flow = depends_on_image(a), depends_on_image(b)
-        if (call.op, *flow) in _BENT:
-            return self._biased(output, _BENT[call.op, *flow] * output)
-        if all(flow):
-            return output
-        x, constant = (a, b) if flow[0] else (b, a)
-        if call.op not in ("mul", "div"):
-            constant = constant * call.get("alpha", 1) if x is a else constant
-            negative = call.op == ("sub" if x is a else "rsub")
-            output = self._biased(output, -constant if negative else constant, x)
-        return self._still_pixels(x, output)
+    # --- bookkeeping -------------------------------------------------------------------------
 
-    def _biased(self, output: Tensor, bias: Any, x: Tensor | None = None) -> Tensor:
-        """``output`` again; bias ⊙ gradient is added up once the gradient comes through."""
-        if bias is None:
-            return output
-        at_image = self._is_pixels(x, output)
+    def _is_pixels(self, x: Tensor, output: Tensor) -> bool:
+        return id(x) in self._pixels and output.shape == x.shape
 
-        def arrived(r: Tensor) -> tuple[Tensor]:
-            if at_image:
-                self.at_image = self.at_image + bias * r
-            else:
-                self._add(bias * r)
-            return (r,)
-
-        return route(self.phase, output, arrived)
-
-    def _still_pixels(self, x: Tensor, output: Tensor) -> Tensor:
-        if self._is_pixels(x, output):
-            self._pixels[id(output)] = output
+    def _as_pixels(self, output: Tensor) -> Tensor:
+        self._pixels[id(output)] = output
         return output
 
-    def _is_pixels(self, x: Tensor | None, output: Tensor) -> bool:
-        return x is not None and id(x) in self._pixels and output.shape == x.shape
+    def _placed(self, x: Tensor) -> bool:
+        return id(x) not in self._unplaced
 
-    def _add(self, term: Tensor) -> None:
-        self.total = self.total + self._reduce(term)
+    def _without_place(self, output: Tensor) -> Tensor:
+        self._unplaced[id(output)] = output
+        return output
 
 
 def _per_channel(bias: Tensor, dims: int) -> Tensor:

@@ -1,5 +1,8 @@
 """Battery variants of the gradient family."""
 
+from tests.explainers.gradient_nets import Bent, Modern
+from tests.nets import seeded
+
 EVERYWHERE = [
     ("gradient", {}),
     ("input_x_gradient", {}),
@@ -36,7 +39,10 @@ OPTIONS = [
     ("resnet", "expected_gradients", {"samples": 3, "seed": 7, "score": "prob"}),
     ("resnet", "expected_gradients", {"samples": 2, "background": "blur", "blur_sigma": 1.5}),
     ("resnet", "full_grad", {"score": "prob"}),
+    ("bent", "full_grad", {}),
+    ("modern", "full_grad", {}),
 ]
+NETS = {"bent": lambda: seeded(Bent), "modern": lambda: seeded(Modern)}
 REFUSED = [
     ("gradient", {"score": "logits"}, "gradient.score", "'logit'"),
     ("gradient", {"post": "abs"}, "gradient.post", "'abs_sum'"),

@@ -8,8 +8,6 @@ EVERYWHERE = [
     ("excitation_backprop", {}),
     ("deep_lift", {}),
     ("deep_taylor", {}),
-    ("clrp", {}),
-    ("sglrp", {}),
 ]
 NETS = {
     "dense": lambda: seeded(Dense),
@@ -39,8 +37,10 @@ OPTIONS = [
     ("dense", "deep_taylor", {"pool": "sum"}),
     ("gated", "deep_taylor", {}),
     ("tokens", "sglrp", {"composite": "epsilon_plus", "epsilon": 0.02}),
+    *((net, name, {}) for net in ("functional", "normalised") for name in ("clrp", "sglrp")),
+    ("resnet", "sglrp", {}),
     ("resnet", "clrp", {"dual": "negated"}),
-    ("resnet", "clrp", {"composite": "epsilon_plus", "epsilon": 0.02, "bias": True}),
+    ("softplus", "clrp", {"composite": "epsilon_plus", "epsilon": 0.02, "bias": True}),
 ]
 EXCITATION = [{"layer": "input"}, {"contrastive": True}]
 DEEP_LIFT = [{"baseline": "mean"}, {"baseline": "blur", "blur_sigma": 2.0, "post": "signed"}]
