@@ -27,7 +27,7 @@ class Bent(nn.Module):
 
 
 class Modern(nn.Module):
-    """Normalisations of other kinds, transposed convolutions, channels last, products of matrices."""
+    """Other normalisations, transposed convolutions, channels last, products of matrices."""
 
     def __init__(self) -> None:
         super().__init__()
