@@ -35,6 +35,8 @@ GATED: Final = {
     "class_attention": "abn_cnn",
     "attention_rollout": "small_vit",
 }
+# projects onto training images, and there are none of the photographs' classes
+DIGITS_ONLY: Final = ("tangent_projected", *GATED)
 # what suits digits and not photographs
 ON_DIGITS: Final[Mapping[str, Mapping[str, Any]]] = {}
 SIDE: Final = 1.05  # inches of one picture
@@ -54,7 +56,7 @@ def main() -> None:
     local = [e["name"] for e in chosen if e["scope"] == "local"]
     made = [e["name"] for e in chosen if e["scope"] == "global"]
     photos, digits = data.load("photos").pick(PHOTOS), data.load("mnist_5k").pick(DIGITS)
-    on_photos = {name: "efficientnet_lite0" for name in local if name not in GATED}
+    on_photos = {name: "efficientnet_lite0" for name in local if name not in DIGITS_ONLY}
     on_digits = {name: GATED.get(name, "small_resnet") for name in local}
     page = sheet(on_photos, photos, {}, columns=3)
     page.savefig(options.out / "explainers.jpg", dpi=100, pil_kwargs={"quality": 88})
