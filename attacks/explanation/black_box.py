@@ -27,28 +27,32 @@ class BlackBox:
     """Natural evolution strategies: x' = Π(x + ε·U(z)), z drawn from N(μ, σ²), μ climbing.
 
     The ``goal`` is that of the gradient attack of the same name (``k`` and ``box`` are its
-    options): its loss ranks the candidates of a generation, those that lose the prediction
-    last, its metric selects the best feasible one of all. With u_j the centred ranks of m
-    antithetic draws μ ± σ·n_j, μ moves by ``rate`` in the direction of Σ_j u_j n_j, scaled
-    to a root mean square of 1; with an odd m one candidate is μ itself. z has ``grid`` cells
-    a side and channel, at most one per pixel, and U enlarges it bilinearly: few unknowns make
-    few queries count. ‖·‖∞: z is clipped to [−1, 1]; ‖·‖₂: U(z) is divided by √d.
+    options): its metric ranks the candidates of a generation, its loss those that the metric
+    holds equal, and those that lose the prediction come last; the best feasible one of all is
+    kept. With u_j the centred ranks of m antithetic draws μ ± σ·n_j, μ moves by ``rate`` in
+    the direction of Σ_j u_j n_j, scaled to a root mean square of 1; with an odd m one
+    candidate is μ itself. Where a whole generation loses the prediction, μ goes half the way
+    back. z has ``grid`` cells a side and channel, at most one per pixel, and U gives every
+    pixel the value of its cell: few unknowns make few queries count, and unlike a smooth
+    enlargement it reaches the corners of the ball. ‖·‖∞: z and μ are clipped to [−1, 1];
+    ‖·‖₂: their root mean square is at most 1, and U(z) is divided by √d.
 
     Cost: ``queries`` forward passes and as many explanations per image, no gradient at all.
     Source: Tamam, Lapid & Sipper 2023, Foiling explanations in deep neural networks (AttaXAI).
     Deviations: an ε-ball and the box, in which every candidate is projected before it is
-    judged; ranks instead of standardised losses; fixed σ; a low-resolution search; the best
-    feasible candidate is kept.
+    judged; ranks of the metric instead of standardised losses; a prediction that must be kept
+    instead of a penalty on the output; fixed σ; a low-resolution search; the best feasible
+    candidate is kept.
     """
 
     goal: Goal = "top_k"
     k: int = 1000
     box: tuple[float, float, float, float] = (0.0, 0.0, 0.5, 0.5)
     queries: int = 200
-    population: int = 20
-    sigma: float = 0.5
+    population: int = 10
+    sigma: float = 0.7
     rate: float = 0.3
-    grid: int = 16
+    grid: int = 8
 
     def __post_init__(self) -> None:
         for field, least in (("queries", 1), ("population", 2), ("grid", 1), ("k", 1)):
@@ -88,12 +92,12 @@ class BlackBox:
         mean = self._latent(problem)
         for number, size in enumerate(self._generations()):
             steps = self._steps(problem, number, size)
-            fitness = torch.stack(
-                [self._fitness(problem, budget, best, objective, mean + step) for step in steps]
+            marks = torch.stack(
+                [self._marks(problem, budget, best, objective, mean + step) for step in steps]
             )
-            mean = mean + self.rate * _direction(fitness, steps)
-            if budget.norm == "linf":
-                mean = mean.clamp(-1, 1)
+            mean = _inside(mean + self.rate * _direction(marks, steps), budget)
+            lost = torch.isinf(marks[..., 0]).all(0)  # from here no rank points back
+            mean = torch.where(lost.view(-1, 1, 1, 1), mean / 2, mean)
         return best.images
 
     def _generations(self) -> Iterator[int]:
@@ -118,36 +122,44 @@ class BlackBox:
         both = [step for draw in draws for step in (draw, -draw)]
         return torch.stack([*both, *([like] if size % 2 else [])])
 
-    def _fitness(
+    def _marks(
         self, problem: Problem, budget: Budget, best: Best, objective: Objective, latent: Tensor
     ) -> Tensor:
-        """The goal's loss ``[B]`` of one candidate per image; −∞ where the prediction is lost."""
+        """Metric and loss ``[B,2]`` of one candidate per image; −∞ where the prediction is lost."""
         images = self._candidate(problem, budget, latent)
         seen = best.consider(images)
         height, width = images.shape[-2:]
         maps = to_maps(seen.raw, problem.explainer.post, (height, width))
         loss = objective.loss(maps, slice(0, len(images))).double()
-        return torch.where(seen.kept, loss, -torch.inf)
+        marks = torch.stack([objective.value(maps), loss], 1)
+        return torch.where(seen.kept.unsqueeze(1), marks, -torch.inf)
 
     def _candidate(self, problem: Problem, budget: Budget, latent: Tensor) -> Tensor:
         images = problem.images
-        if budget.norm == "linf":
-            latent = latent.clamp(-1, 1)
-        size = images.shape[-2:]
-        change = F.interpolate(latent, size, mode="bilinear", align_corners=False)
+        change = F.interpolate(_inside(latent, budget), images.shape[-2:], mode="nearest")
         if budget.norm == "l2":
             change = change / change[0].numel() ** 0.5
         return budget.project(images + budget.epsilon * change, images)
 
 
-def _direction(fitness: Tensor, steps: Tensor) -> Tensor:
+def _inside(latent: Tensor, budget: Budget) -> Tensor:
+    """The latent brought back to where the budget binds: beyond, nothing more would change."""
+    if budget.norm == "linf":
+        return latent.clamp(-1, 1)
+    return latent / latent.square().mean((1, 2, 3), keepdim=True).sqrt().clamp(min=1)
+
+
+def _direction(marks: Tensor, steps: Tensor) -> Tensor:
     """Σ_j u_j n_j per image, scaled to a root mean square of 1; 0 where all are alike.
 
-    u are centred ranks in [−½, ½] over the generation; equals share their rank.
+    u are centred ranks in [−½, ½] over the generation, by the first of the ``marks``
+    ``[size,B,2]`` and among its equals by the second; those equal in both share their rank.
     """
-    below = (fitness.unsqueeze(1) > fitness.unsqueeze(0)).sum(1)
-    above = (fitness.unsqueeze(1) < fitness.unsqueeze(0)).sum(1)
-    ranks = (below - above).to(steps) / (2 * max(1, len(fitness) - 1))
+    first, second = marks.unbind(2)
+    beats = (first.unsqueeze(1) > first) | (
+        (first.unsqueeze(1) == first) & (second.unsqueeze(1) > second)
+    )
+    ranks = (beats.sum(1) - beats.sum(0)).to(steps) / (2 * max(1, len(marks) - 1))
     total = (ranks.view(*ranks.shape, 1, 1, 1) * steps).sum(0)
     scale = total.square().mean((1, 2, 3), keepdim=True).sqrt()
     return torch.where(scale > 0, total / scale.clamp(min=1e-30), 0.0)

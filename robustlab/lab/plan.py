@@ -233,7 +233,11 @@ def _cell(
         "metrics": [[label, metric.name, options_of(metric)] for label, metric in chosen.items()],
         "device": device.split(":")[0],
     }
-    contents = {"model": files.weights[model.shown], "data": files.pictures[ids]}
+    contents = {
+        "model": files.weights[model.shown],
+        "data": files.pictures[ids],
+        "components": _weights_in(waged.card(), *(m.card() for m in measured)),
+    }
     owned = {name: content for name, content in contents.items() if content}
     shown = spec.gallery.epsilon is None or budget.epsilon in spec.gallery.epsilon
     shown = (shown or waged.role == "none") and seed == spec.seeds[0]
@@ -275,8 +279,9 @@ def _visual(
         "device": device.split(":")[0],
     }
     weights = files.weights[model.shown]
+    files_read = weights + _weights_in(maker.card())
     return Visual(
-        key=_digest({**numbers, "files": weights} if weights else numbers),
+        key=_digest({**numbers, "files": files_read} if files_read else numbers),
         place=_digest(numbers),
         model=model.name,
         model_options=model.options,
@@ -291,6 +296,11 @@ def _visual(
         device=device,
         cost=len(spec.classes) * maker.explainer.cost().gradient,
     )
+
+
+def _weights_in(*cards: Mapping[str, Any]) -> str:
+    """Hashes of the weight files that options of attacks and explainers name."""
+    return "".join(weights_revision(value) for card in cards for value in card.values())
 
 
 def _effort(waged: Waged, against: Measured | None) -> float:

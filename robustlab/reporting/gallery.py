@@ -191,8 +191,19 @@ def _cards(
     factor = pictures.amplification(artefact.difference)
     clean = album.add(pictures.photograph, artefact.clean[index])
     moved = album.add(pictures.photograph, artefact.attacked[index])
-    change = album.add(pictures.amplified, artefact.difference[index], factor=factor)
     epsilon = budget(cell.budget.norm, cell.budget.epsilon)
+    picture = View("picture", f"{image.id}, the picture", (clean,))
+    changed: tuple[View, ...] = ()
+    if artefact.difference[index].any():  # an attack on the model leaves the picture alone
+        change = album.add(pictures.amplified, artefact.difference[index], factor=factor)
+        words = (
+            f"what {cell.attack} changed in {image.id}, amplified {factor:.0f} times, "
+            "mid-grey is no change"
+        )
+        changed = (
+            View("attacked", f"{image.id} after {cell.attack}, ε = {epsilon}", (moved,)),
+            View(f"difference ×{factor:.0f}", words, (change,)),
+        )
     crisp = max(artefact.clean.shape[1:3]) <= pictures.SMALL
     for e, explainer in enumerate(cell.explainers):
         before, after = artefact.maps_before[index, e], artefact.maps_after[index, e]
@@ -215,14 +226,8 @@ def _cards(
             kept=image.kept,
             outcome=image.outcome.replace("_", " "),
             views=(
-                View("picture", f"{name}, the picture", (clean,)),
-                View("attacked", f"{name} after {cell.attack}, ε = {epsilon}", (moved,)),
-                View(
-                    f"difference ×{factor:.0f}",
-                    f"what {cell.attack} changed in {name}, amplified {factor:.0f} times, "
-                    "mid-grey is no change",
-                    (change,),
-                ),
+                picture,
+                *changed,
                 View("map before", f"{explainer} of {name} before", (clean, maps[0]), kind),
                 View(
                     "map after",

@@ -84,21 +84,64 @@ def test_one_generation_points_along_the_true_gradient(quadratic):
     c = slope(quadratic, attack)
     steps = attack._steps(quadratic, 0, 400)
     value = attack.objective(quadratic).value
-    fitness = torch.stack([value(maps_of(quadratic, quadratic.images + 0.01 * s)) for s in steps])
-    cosine = torch.cosine_similarity(_direction(fitness, steps).flatten(1), c.flatten(1))
+    gains = torch.stack([value(maps_of(quadratic, quadratic.images + 0.01 * s)) for s in steps])
+    marks = torch.stack([gains, torch.zeros_like(gains)], 2)
+    cosine = torch.cosine_similarity(_direction(marks, steps).flatten(1), c.flatten(1))
     # of n random directions in d dimensions a cosine of about √(n / (n + d)) is to be had
     assert (cosine > 0.8).all(), cosine
-    wrong = torch.cosine_similarity(_direction(-fitness, steps).flatten(1), c.flatten(1))
+    wrong = torch.cosine_similarity(_direction(-marks, steps).flatten(1), c.flatten(1))
     torch.testing.assert_close(wrong, -cosine)
 
 
-def test_equal_candidates_share_their_rank_and_none_points_nowhere():
-    steps = torch.tensor([1.0, -1.0, 3.0, -3.0]).view(4, 1, 1, 1, 1)
-    flat = _direction(torch.zeros(4, 1), steps)
-    assert torch.equal(flat, torch.zeros(1, 1, 1, 1))
-    lost = torch.tensor([2.0, -torch.inf, -torch.inf, -torch.inf]).view(4, 1)
-    # ranks 1/2 and three times −1/6: 1·½ + (1 − 3 + 3)/6 is positive
-    assert float(_direction(lost, steps)) == pytest.approx(1.0)
+@pytest.mark.parametrize(
+    ("metric_", "loss", "weights"),
+    [
+        ([0, 0, 0, 0], [7, 7, 7, 7], [0, 0, 0, 0]),
+        ([1, 2, 3, 4], [0, 0, 0, 0], [-3, -1, 1, 3]),
+        ([2, -torch.inf, -torch.inf, -torch.inf], [9] * 4, [3, -1, -1, -1]),
+        ([5, 1, 5, 1], [0, 3, 1, 2], [1, -1, 3, -3]),  # equals go by their loss
+        ([5, 1, 5, 1], [2, 3, 2, 3], [2, -2, 2, -2]),  # equals in both share their rank
+    ],
+)
+def test_candidates_count_by_their_rank(metric_, loss, weights):
+    steps = torch.randn(4, 1, 3, 2, 2, generator=torch.Generator().manual_seed(0)).double()
+    marks = torch.tensor([metric_, loss]).double().T.unsqueeze(1)
+    if torch.inf in [-m for m in metric_]:
+        marks[1:] = -torch.inf
+    expected = sum(w * step for w, step in zip(weights, steps, strict=True))
+    length = expected.square().mean().sqrt().clamp(min=1e-300)
+    torch.testing.assert_close(_direction(marks, steps), expected / length)
+
+
+def test_a_generation_that_loses_every_prediction_sends_the_mean_half_the_way_back(quadratic):
+    latents = []
+
+    @dataclass(frozen=True, kw_only=True)
+    class Lost(Tilted):
+        """After its first generation no candidate keeps the prediction of the second image."""
+
+        def _marks(self, problem, budget, best, objective, latent):
+            latents.append(latent)
+            marks = latent.sum((1, 2, 3)).unsqueeze(1).repeat(1, 2)
+            if len(latents) > self.population:
+                marks[1] = -torch.inf
+            return marks
+
+    attack = Lost(queries=16, population=4, grid=SIZE, rate=0.1)
+    attack.propose(quadratic, Budget("l2", 0.3))
+    first, second, third = ((latents[g] + latents[g + 1]) / 2 for g in (4, 8, 12))
+    assert first.flatten(1).norm(dim=1).min() > 0.1
+    torch.testing.assert_close(second[1], first[1] / 2)
+    torch.testing.assert_close(third[1], first[1] / 4)
+    assert (third.sum((1, 2, 3))[0] > second.sum((1, 2, 3))[0]).all(), "the other one climbs on"
+
+
+def test_a_cell_moves_as_one_and_reaches_the_corners_of_the_ball(quadratic):
+    attack = Tilted(queries=40, grid=2, sigma=3.0)
+    change = (attack.propose(quadratic, MIDDLE) - quadratic.images).unfold(2, 2, 2).unfold(3, 2, 2)
+    cells = change.flatten(4)
+    torch.testing.assert_close(cells, cells[..., :1].expand_as(cells))
+    assert float((cells.abs() > 0.999 * MIDDLE.epsilon).double().mean()) > 0.5
 
 
 class Linear(nn.Module):

@@ -234,6 +234,21 @@ def test_a_batch_norm_may_be_spelt_out(spell, options):
     torch.testing.assert_close(found, expected, **EXACT)
 
 
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_batch_norm_in_training_mode_sees_the_batch_once(place):
+    layers = [nn.Conv2d(3, 3, 3), nn.ReLU()]
+    layers.insert(2 * place, nn.BatchNorm2d(3))
+    net = seeded(lambda: nn.Sequential(*layers, nn.Flatten(), nn.Linear(48, 5)))
+    norm = net[2 * place].train()
+    before = norm.running_mean.clone()
+    net(pictures(size=6))
+    once = norm.running_mean.clone()
+    norm.running_mean.copy_(before)
+    build("lrp", composite="z_plus_box").explain(net, pictures(size=6), TARGETS)
+    torch.testing.assert_close(norm.running_mean, once, **EXACT)
+    assert not torch.allclose(once, before)
+
+
 def test_constants_per_place_are_not_folded():
     place = torch.rand(1, 4, 10, 10, dtype=torch.float64) + 0.5
     net = seeded(lambda: Cell(lambda x: F.relu(x + place)))
@@ -291,6 +306,21 @@ def test_a_matrix_may_be_spelt_out(spelling, rule):
         build("lrp", rule=rule).explain(n, pictures(), TARGETS) for n in (net, plain)
     )
     torch.testing.assert_close(found, expected, **EXACT)
+
+
+UNLIKE = {
+    "three factors": lambda x, m: torch.einsum("bi,oi,bi->bo", x, m.weight, x),
+    "turned round": lambda x, m: torch.addmm(m.bias[:, None], m.weight, x.T).T,
+    "scaled": lambda x, m: torch.addmm(m.bias, x, m.weight.T, alpha=2),
+    "biased by features": lambda x, m: torch.addmm(x.repeat(1, 2)[:, :6], x, m.weight.T),
+    "by name": lambda x, m: torch.mm(x, mat2=m.weight.T),
+}
+
+
+@pytest.mark.parametrize("spelling", UNLIKE)
+def test_products_unlike_a_layer_follow_their_derivative_and_show_in_the_account(spelling):
+    net = seeded(lambda: Product(UNLIKE[spelling]))
+    assert abs(where_it_went(LRP(), net, pictures(), TARGETS)["elsewhere"]) > 1e-5
 
 
 # --- squeeze-and-excitation by hand -----------------------------------------------------------
@@ -480,6 +510,43 @@ def test_more_ways_to_normalise_keep_the_box(spelling):
     torch.testing.assert_close(found, expected, rtol=1e-7, atol=1e-10)
     hidden = build("lrp", rule="z_plus").explain(plain, pictures(size=6), TARGETS)
     assert not torch.allclose(expected, hidden, rtol=1e-2)
+
+
+NORMS = {
+    "layer": nn.LayerNorm((3, 2, 2)),
+    "group": nn.GroupNorm(1, 3),
+    "instance": nn.InstanceNorm2d(3, affine=True),
+}
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("bias", [True, False])
+def test_normalisations_equal_the_textbook(norm, bias):
+    """The matrix of x ↦ (x − mean) · w/σ for the σ of this image, and its shift."""
+    net = seeded(lambda: nn.Sequential(NORMS[norm], nn.Flatten(), nn.Linear(12, 5)))
+    module, _, dense = net
+    for parameter in module.parameters():
+        nn.init.uniform_(parameter, -1, 1, torch.Generator().manual_seed(parameter.ndim))
+    options = {"rule": "epsilon", "epsilon": 1e-9, "bias": bias}
+    found = build("lrp", **options).explain(net, pictures(size=2), TARGETS).numpy()
+    weight, shift = (
+        np.broadcast_to(p.detach().numpy().reshape(3, -1), (3, 4)).ravel()
+        for p in (module.weight, module.bias)
+    )
+    rows = 4 if norm == "instance" else 12
+    centring = np.eye(12) - np.kron(np.eye(12 // rows), np.ones((rows, rows)) / rows)
+    w2, b2 = (p.detach().numpy() for p in dense.parameters())
+    for image, target, relevance in zip(pictures(size=2).numpy(), TARGETS, found, strict=True):
+        x = image.ravel()
+        groups = x.reshape(-1, rows)
+        sigma = np.sqrt(groups.var(1, keepdims=True) + 1e-5).repeat(rows, 1).ravel()
+        matrix = (weight / sigma)[:, None] * centring
+        z = matrix @ x + shift
+        r = np.where(np.arange(5) == int(target), w2 @ z + b2, 0.0)
+        kept, kept2 = (shift, b2) if bias else (0 * shift, 0 * b2)
+        r = epsilon_rule(w2, kept2, z, None, r, epsilon=1e-9)
+        expected = epsilon_rule(matrix, kept, x, None, r, epsilon=1e-9)
+        np.testing.assert_allclose(relevance.ravel(), expected, rtol=1e-6, atol=1e-9)
 
 
 # --- where relevance went ---------------------------------------------------------------------

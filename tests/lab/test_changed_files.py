@@ -3,10 +3,12 @@
 import json
 
 import pytest
+import torch
 from PIL import Image
 
 import robustlab as rl
 from robustlab.lab.run import run_experiment
+from robustlab.models.generator import GeneratorNet
 from robustlab.models.weight_files import save_weights
 from tests.cli.command import robustlab
 from tests.lab import tiny
@@ -121,6 +123,43 @@ def test_changed_weights_are_noticed(tmp_path):
     assert again.resumed == again.cells
     run_experiment(spec, tmp_path / "afresh", workers=1)
     assert same_tables(folder, tmp_path / "afresh")
+
+
+def generator_maker(path):
+    return {
+        "spec": {"attacks": ["none"], "classes": [1], "images": 2, "explainers": ["gradient",
+                 {"name": "dgn_am", "generator": str(path), "steps": 1}]},
+        "write": lambda seed: save_weights(_seeded(GeneratorNet, seed), path),
+        "fresh": 1,
+    }  # fmt: skip
+
+
+def other_weights(path):
+    return {
+        "spec": {"attacks": [{"name": "other_weights", "weights": str(path)}], "images": 2},
+        "write": lambda seed: save_weights(
+            rl.models.load("small_cnn", weights="none", seed=seed).net, path
+        ),
+        "fresh": 1,
+    }
+
+
+def _seeded(make, seed):
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return make()
+
+
+@pytest.mark.parametrize("component", [generator_maker, other_weights])
+def test_changed_files_of_explainers_and_attacks_are_noticed(component, tmp_path):
+    case = component(tmp_path / "w.safetensors")
+    case["write"](0)
+    spec = tiny.spec(**case["spec"])
+    first = run_experiment(spec, tmp_path / "out", workers=1)
+    case["write"](1)
+    again = run_experiment(spec, tmp_path / "out", workers=1)
+    assert again.crashed == ()
+    assert again.resumed == first.cells - case["fresh"]
 
 
 def test_the_command_goes_on_and_the_page_says_what_it_left_aside(pictures, tmp_path):

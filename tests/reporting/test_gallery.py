@@ -63,6 +63,14 @@ def test_pictures_are_the_arrays(folder: Path, page: Node, run: Run) -> None:
             assert (shown == arrays[name][0]).all()
 
 
+def test_an_unchanged_picture_is_shown_once(page: Node) -> None:
+    views = {
+        attack: {len(c.all("li")) for c in page.all("article") if attack in c.attributes.values()}
+        for attack in ("none", "pgd")
+    }
+    assert views == {"none": {3}, "pgd": {5}}
+
+
 def test_every_view_has_words(page: Node) -> None:
     for view in page.all("li"):
         if view.all("img"):

@@ -48,7 +48,7 @@ class LRP:
     or one ``rule`` for every layer (epsilon, gamma, z_plus, alpha_beta, w_square, flat; z_box
     acts where a layer sees the image and leaves ε elsewhere). See `relevance.rules` for formulas.
 
-    It works on any architecture, without code for any:
+    No architecture has code of its own; every operation is met where the model computes it:
 
     - Activations hand relevance on unchanged, also those spelt out as products
       (x·sigmoid(x)). Max-pooling gives it to the winner; concatenation, slicing and padding
@@ -66,10 +66,13 @@ class LRP:
     - The model's own normalisation passes relevance on, so that it is relevance of pixels.
 
     With ``bias=True`` biases and added constants (position embeddings) absorb their share;
-    with False they get none and relevance is conserved, up to the stabilisers. ``epsilon`` is
-    that of the ε rule; where it is below 1e-6, sums, averages and normalisations use it too.
-    Whatever is not recognised follows its plain derivative: `conservation` and `where_it_went`
-    show whether relevance was created or lost there.
+    with False they get none and relevance is conserved, but for the stabilisers: z⁺ keeps
+    what reaches a unit without any positive part (one that its bias alone made active, or a
+    negative one behind SiLU), and ε divides by z − b, which may be anywhere near zero, so
+    that on deep nets with batch-norm ``rule: epsilon`` without biases explodes. ``epsilon``
+    is that of the ε rule; where it is below 1e-6, sums, averages and normalisations use it
+    too. Whatever is not recognised follows its plain derivative: `conservation` and
+    `where_it_went` show whether relevance was created or lost there.
 
     Raw shape ``[B,C,H,W]``; default map: positive part of Σ_c. Relevance starts as the
     target's logit. Cost: a forward pass, a backward pass and the rules' own convolutions,

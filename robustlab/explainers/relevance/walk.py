@@ -142,9 +142,7 @@ class RelevanceWalk:
     def _contraction(self, call: Call) -> Tensor:
         """Matrix products and einsum: with constants a layer, of two features as `_product`."""
         output, flowing = call.native(), _flowing(call)
-        more = call.get("third") is not None or depends_on_image(call.get("bias"))
-        scaled = call.get("alpha", 1) != 1 or call.get("beta", 1) != 1
-        if more or scaled or not isinstance(call.get("other"), Tensor):
+        if not _is_product(call, flowing):
             return output
         if len(flowing) == 1:
             x = flowing[0][0]
@@ -185,8 +183,8 @@ class RelevanceWalk:
     def _batch_norm(self, call: Call) -> Tensor:
         """Part of the layer before it; a layer of its own where there is none."""
         output, x, affine = call.native(), call.input, batch_norm_affine(call)
-        if affine is None:  # in training mode
-            return self._passed(call, output, (x, call.run))
+        if affine is None:  # in training mode; to run it again would count the batch twice
+            return self._hand_on(call.op, output, lambda r: (None, r), x)
         scale, shift = (v.view(-1, *(1,) * (x.ndim - 2)) for v in affine)
         folded = self._folded(x, output, scale, shift)
         if folded is not None:
@@ -381,6 +379,15 @@ def _flowing(call: Call) -> list[Operand]:
     if depends_on_image(other):
         operands.append((other, lambda value: call.run(x, other=value)))
     return operands
+
+
+def _is_product(call: Call, flowing: Sequence[Operand]) -> bool:
+    """Of two tensors and nothing else but a constant bias, as of a layer."""
+    if call.op != "addmm":
+        return isinstance(call.get("other"), Tensor) and call.get("third") is None
+    scaled = call.get("alpha", 1) != 1 or call.get("beta", 1) != 1
+    like_a_layer = len(flowing) == 1 and flowing[0][0] is call.input
+    return like_a_layer and not scaled and not depends_on_image(call.get("bias"))
 
 
 def depends_on_image(value: object) -> bool:

@@ -1,6 +1,6 @@
 """Battery variants of the gradient family."""
 
-from tests.explainers.gradient_nets import Bent, Modern
+from tests.explainers.gradient_nets import Bent, Instance, Modern
 from tests.nets import seeded
 
 EVERYWHERE = [
@@ -40,9 +40,14 @@ OPTIONS = [
     ("resnet", "expected_gradients", {"samples": 2, "background": "blur", "blur_sigma": 1.5}),
     ("resnet", "full_grad", {"score": "prob"}),
     ("bent", "full_grad", {}),
+    ("instance", "full_grad", {}),
     ("modern", "full_grad", {}),
 ]
-NETS = {"bent": lambda: seeded(Bent), "modern": lambda: seeded(Modern)}
+NETS = {
+    "bent": lambda: seeded(Bent),
+    "instance": lambda: seeded(Instance),
+    "modern": lambda: seeded(Modern),
+}
 REFUSED = [
     ("gradient", {"score": "logits"}, "gradient.score", "'logit'"),
     ("gradient", {"post": "abs"}, "gradient.post", "'abs_sum'"),
