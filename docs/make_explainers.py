@@ -1,6 +1,6 @@
 """Makes the pictures and the table of docs/explainers.md, all from the code.
 
-Run it as ``python docs/make_explainers.py``: about a quarter of an hour on one core. With
+Run it as ``python docs/make_explainers.py``: about ten minutes on one core. With
 names it draws only those: ``python docs/make_explainers.py lrp rise --out /tmp``.
 """
 
@@ -61,7 +61,7 @@ def main() -> None:
     page = sheet(on_photos, photos, {}, columns=3)
     page.savefig(options.out / "explainers.jpg", dpi=100, pil_kwargs={"quality": 88})
     page = sheet(on_digits, digits, ON_DIGITS, columns=4)
-    page.savefig(options.out / "explainers_digits.png", dpi=80)
+    page.savefig(options.out / "explainers_digits.jpg", dpi=80, pil_kwargs={"quality": 88})
     if made:
         gallery(made).savefig(options.out / "explainers_global.png", dpi=80)
     if not options.names:
@@ -112,16 +112,17 @@ def explained(name: str, model: str, batch: Batch, options: Mapping[str, Any]) -
 
 
 def draw(axes: Axes, picture: Numbers, *, is_map: bool) -> None:
-    """A photograph as it is; a map in colours whose middle is zero, or which begin there."""
+    """A photograph as it is; a map in colours whose middle is zero, or which begin at its least."""
     axes.set_axis_off()
     if not is_map:
         axes.imshow(picture, cmap="gray", vmin=0, vmax=1)
         return
     scale = float(np.quantile(np.abs(picture), 0.995)) or float(np.abs(picture).max()) or 1.0
     signed = picture.min() < -0.05 * scale
+    least = -1.0 if signed else min(0.9, float(picture.min()) / scale)  # RISE never comes near 0
     axes.imshow(
-        picture / scale, cmap="RdBu_r" if signed else "inferno", vmin=-1.0 if signed else 0.0,
-        vmax=1, interpolation="antialiased",
+        picture / scale, cmap="RdBu_r" if signed else "inferno", vmin=least, vmax=1,
+        interpolation="antialiased",
     )  # fmt: skip
 
 
