@@ -9,10 +9,17 @@ from typing import Any, Final
 
 from attacks.control import NoAttack, RandomNoise, RandomSign
 from attacks.explanation.black_box import BlackBox
+from attacks.explanation.dual import Dual
+from attacks.explanation.ensemble import Ensemble
 from attacks.explanation.fragility import MassCenter, TargetRegion, TopK
+from attacks.explanation.map_distance import MapDistance
+from attacks.explanation.patch import Patch
 from attacks.explanation.target_map import TargetMap
+from attacks.explanation.universal import Universal
+from attacks.explanation.worst_case import WorstCase
+from attacks.model.constant_shift import ConstantShift
 from attacks.model.randomisation import OtherWeights, RandomWeights
-from attacks.prediction import FGSM, PGD
+from attacks.prediction import FGSM, MIFGSM, PGD, CarliniWagner, DeepFool
 from robustlab.core.tables import build as _build
 from robustlab.core.types import Attack, ModelAttack
 
@@ -22,16 +29,26 @@ ATTACKS: Final[Mapping[str, type[Attack]]] = {
     "random_noise": RandomNoise,
     "fgsm": FGSM,
     "pgd": PGD,
+    "mi_fgsm": MIFGSM,
+    "carlini_wagner": CarliniWagner,
+    "deep_fool": DeepFool,
     "top_k": TopK,
     "mass_center": MassCenter,
     "target_region": TargetRegion,
     "target_map": TargetMap,
+    "dual": Dual,
+    "patch": Patch,
+    "map_distance": MapDistance,
+    "ensemble": Ensemble,
+    "universal": Universal,
     "black_box": BlackBox,
+    "worst_case": WorstCase,
 }
 # these disturb the model and leave its images alone
 MODEL_ATTACKS: Final[Mapping[str, type[ModelAttack]]] = {
     "random_weights": RandomWeights,
     "other_weights": OtherWeights,
+    "constant_shift": ConstantShift,
 }
 
 
@@ -44,17 +61,27 @@ def build(name: str, **options: Any) -> Attack | ModelAttack:
 __all__ = [
     "ATTACKS",
     "FGSM",
+    "MIFGSM",
     "MODEL_ATTACKS",
     "PGD",
     "BlackBox",
+    "CarliniWagner",
+    "ConstantShift",
+    "DeepFool",
+    "Dual",
+    "Ensemble",
+    "MapDistance",
     "MassCenter",
     "NoAttack",
     "OtherWeights",
+    "Patch",
     "RandomNoise",
     "RandomSign",
     "RandomWeights",
     "TargetMap",
     "TargetRegion",
     "TopK",
+    "Universal",
+    "WorstCase",
     "build",
 ]

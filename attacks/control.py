@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from attacks.explanation.objectives import Objective
-from attacks.explanation.selection import Best
+from attacks.explanation.selection import Best, Selection
+from attacks.norms import BALLS, check_norm
 from robustlab.core.budget import Budget
 from robustlab.core.errors import InvalidInput
 from robustlab.core.randomness import normal, signs, uniform
@@ -45,6 +46,7 @@ class RandomNoise:
         return False
 
     def propose(self, problem: Problem, budget: Budget) -> Tensor:
+        check_norm(budget, BALLS, "random_noise")
         if budget.norm == "linf":
             noise = uniform(problem.images, problem.ids, problem.seed, "random_noise")
             return budget.project(problem.images + budget.epsilon * noise, problem.images)
@@ -66,6 +68,13 @@ class Selective(Attack, Protocol):
     def objective(self, problem: Problem) -> Objective: ...
 
 
+@runtime_checkable
+class Selecting(Attack, Protocol):
+    """An attack with a selection of its own."""
+
+    def selection(self, problem: Problem) -> Selection: ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class RandomSign:
     """Random signs: every pixel moves by ±ε (linf), or by ±ε/√d (l2).
@@ -80,7 +89,7 @@ class RandomSign:
     """
 
     tries: int = 1
-    like: Selective | None = None
+    like: Selective | Selecting | None = None
 
     def __post_init__(self) -> None:
         if self.tries < 1:
@@ -90,12 +99,18 @@ class RandomSign:
 
     @property
     def needs_explainer(self) -> bool:
-        return self.like is not None
+        return self.like is not None and self.like.needs_explainer
 
     def propose(self, problem: Problem, budget: Budget) -> Tensor:
+        check_norm(budget, BALLS, "random_sign")
         if self.like is None:
             return self._draw(problem, budget, 0)
-        best = Best(problem, self.like.objective(problem))
+        like = self.like
+        best: Selection = (
+            like.selection(problem)
+            if isinstance(like, Selecting)
+            else Best(problem, like.objective(problem))
+        )
         for number in range(self.tries):
             best.consider(self._draw(problem, budget, number))
         return best.images

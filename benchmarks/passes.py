@@ -22,8 +22,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from attacks.explanation.ascent import _by_double_backward, _by_products
 from attacks.explanation.fragility import TopK
+from attacks.explanation.gradients import by_double_backward, by_products
 from robustlab import data, explainers, models
 from robustlab.core.judge import pose
 from robustlab.core.streaming import fast_layout, micro_batch
@@ -144,9 +144,9 @@ def _attack_steps(model: nn.Module, problem: Problem) -> list[Job]:
     raw = problem.explainer.explain(model, problem.images, problem.targets)
     return [
         Job("robustlab attack step", "hessian_vector", 2, 2,
-            lambda: _by_products(problem, problem.images, raw, objective, 0.5 / 255)),
+            lambda: by_products(problem, problem.images, raw, objective, 0.5 / 255)),
         Job("robustlab attack step", "double_backward", 2, 3,
-            lambda: _by_double_backward(problem, problem.images, objective, 30.0)),
+            lambda: by_double_backward(problem, problem.images, objective, 30.0)),
     ]  # fmt: skip
 
 

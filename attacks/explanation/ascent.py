@@ -6,17 +6,21 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from attacks.explanation.gradients import (
+    by_double_backward,
+    by_products,
+    output_gradient,
+    probabilities,
+)
 from attacks.explanation.objectives import Objective
+from attacks.explanation.pace import Adaptive, Constant
 from attacks.explanation.selection import Best
+from attacks.norms import BALLS, check_norm
 from robustlab.core.budget import Budget
 from robustlab.core.errors import InvalidInput, NotDifferentiable
-from robustlab.core.maps import to_maps
 from robustlab.core.randomness import normal, uniform
-from robustlab.core.streaming import logits_of, micro_batch, run_model
 from robustlab.core.tables import check_finite
 from robustlab.core.types import Explainer, HessianVector, Problem
-from robustlab.core.untouched import frozen
-from robustlab.core.wrapping import Smoothed
 
 Path = Literal["auto", "double_backward", "hessian_vector"]
 
@@ -27,6 +31,8 @@ class Ascent:
 
     Attributes:
         steps: number of steps. step_size: in pixel units, by default 2.5·ε/steps.
+        schedule: *constant* steps, or *adaptive* ones as in Auto-PGD, which start at 2ε and
+            are halved for each image where they stop to pay.
         path: where gradients come from. *hessian_vector*: central differences of plain
             gradients on the true model, for explainers made of input gradients; needs no
             surrogate. *double_backward*: through the map's own graph, any differentiable
@@ -40,6 +46,8 @@ class Ascent:
         select: *best_metric* keeps the best iterate by the metric itself, *best_loss* is
             the same with the loss on the true model, *last* returns the last iterate.
         random_start: start in the ball (l2: on its surface) instead of at the image.
+        restarts: go all the way so many times, each after the first from a random start of
+            its own; the best iterate of all is kept.
         optimiser: *sign* takes steps of equal length in the budget's steepest direction,
             *adam* lets each pixel's step follow its gradient history (``step_size`` = lr).
         output_weight: weight of −‖p(x') − p(x)‖² beside the loss, p the true model's
@@ -48,17 +56,27 @@ class Ascent:
 
     steps: int = 20
     step_size: float | None = None
+    schedule: Literal["constant", "adaptive"] = "constant"
     path: Path = "auto"
     beta: float | tuple[float, float] | Literal["auto"] | None = "auto"
     probe: float = 1.0
     select: Literal["best_metric", "best_loss", "last"] = "best_metric"
     random_start: bool = False
+    restarts: int = 1
     optimiser: Literal["sign", "adam"] = "sign"
     output_weight: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise InvalidInput("steps", f"must be at least 1, got {self.steps}")
+        for field in ("steps", "restarts"):
+            if getattr(self, field) < 1:
+                raise InvalidInput(field, f"must be at least 1, got {getattr(self, field)}")
+        if self.restarts > 1 and self.select == "last":
+            raise InvalidInput("restarts", "of several only the best counts", "select: best_metric")
+        if self.schedule == "adaptive" and self.step_size is not None:
+            raise InvalidInput("step_size", "an adaptive schedule finds its own", "leave it out")
+        if self.schedule == "adaptive" and (self.select == "last" or self.optimiser == "adam"):
+            remedy = "select: best_metric and optimiser: sign"
+            raise InvalidInput("schedule", "adaptive steps go back to the best iterate", remedy)
         for field in ("step_size", "probe"):
             value = getattr(self, field)
             if value is not None and not value > 0:
@@ -101,53 +119,78 @@ def ascend(problem: Problem, budget: Budget, objective: Objective, settings: Asc
     explanation to evaluate the iterate on the true model, plus 2E (hessian_vector) or a
     double backward through the surrogate (double_backward).
     """
+    check_norm(budget, BALLS, type(settings).__name__)
     if budget.epsilon == 0:
         return problem.images.clone()
     path = settings.gradient_path(problem.explainer)
     if path == "impossible":
         raise NotDifferentiable(f"{type(problem.explainer).__name__} has no gradient path")
+    chosen_by = _by_loss(objective) if settings.select == "best_loss" else objective
+    best = Best(problem, chosen_by, budget=budget)
+    clean = probabilities(problem) if settings.output_weight else None
+    images = problem.images
+    for restart in range(settings.restarts):
+        images = _climb(problem, budget.free, objective, settings, best, clean, restart)
+    last = settings.select == "last"
+    return budget.finished(images, problem.images) if last else best.images
+
+
+def _climb(
+    problem: Problem,
+    budget: Budget,
+    objective: Objective,
+    settings: Ascent,
+    best: Best,
+    clean: Tensor | None,
+    restart: int,
+) -> Tensor:
+    """All steps from one start; ``best`` sees every iterate. Returns the last one."""
+    path = settings.gradient_path(problem.explainer)
     alpha = settings.step_size or 2.5 * budget.epsilon / settings.steps
-    move = Adam(alpha) if settings.optimiser == "adam" else Steepest(alpha, budget)
-    images = _start(problem, budget, settings)
-    best = Best(problem, _by_loss(objective) if settings.select == "best_loss" else objective)
-    clean = _probabilities(problem) if settings.output_weight else None
+    adaptive = settings.schedule == "adaptive"
+    pace = Adaptive(problem, budget, settings.steps) if adaptive else Constant(alpha)
+    move = Adam() if settings.optimiser == "adam" else budget.steepest
+    images = _start(problem, budget, settings, restart)
     for step in range(settings.steps):
-        fresh = step > 0 or settings.random_start  # the clean image itself is known
-        wanted = path == "hessian_vector" or (fresh and settings.select != "last")
-        seen = best.consider(images) if wanted else None
-        if path == "hessian_vector":
-            assert seen is not None  # noqa: S101
-            gradient = _by_products(
-                problem, images, seen.raw, objective, settings.probe * budget.epsilon
-            )
-        else:
-            beta = settings.beta_at(step, problem.explainer)
-            gradient = _by_double_backward(problem, images, objective, beta)
+        # the clean image itself is known
+        fresh = step > 0 or settings.random_start or restart > 0
+        needed = adaptive or path == "hessian_vector"
+        seen = best.consider(images) if needed or (fresh and settings.select != "last") else None
+        if seen is not None and adaptive:
+            before, images = images, pace.after(step, images, seen.values, best)
+            seen = seen if torch.equal(before, images) else best.consider(images)
+        raw = None if seen is None else seen.raw
+        gradient = slope(problem, images, raw, objective, settings, budget, step)
         if clean is not None:
-            pull = _output_gradient(problem, images, clean)
+            pull = output_gradient(problem, images, clean)
             gradient = gradient - settings.output_weight * pull
-        images = budget.project(images + move(gradient), problem.images)
-    if settings.select == "last":
-        return images
-    best.consider(images)
-    return best.images
+        images = budget.project(images + pace.length * move(gradient), problem.images)
+    if settings.select != "last":
+        best.consider(images)
+    return images
 
 
-class Steepest:
-    """A step of length α in the steepest direction of the budget's norm."""
-
-    def __init__(self, alpha: float, budget: Budget) -> None:
-        self.alpha, self.budget = alpha, budget
-
-    def __call__(self, gradient: Tensor) -> Tensor:
-        return self.alpha * self.budget.steepest(gradient)
+def slope(
+    problem: Problem,
+    images: Tensor,
+    raw: Tensor | None,
+    objective: Objective,
+    settings: Ascent,
+    budget: Budget,
+    step: int,
+) -> Tensor:
+    """∂loss/∂x by the settings' path. ``raw``, the attribution there, is for Hessian products."""
+    if settings.gradient_path(problem.explainer) == "hessian_vector" and raw is not None:
+        return by_products(problem, images, raw, objective, settings.probe * budget.epsilon)
+    beta = settings.beta_at(step, problem.explainer)
+    return by_double_backward(problem, images, objective, beta)
 
 
 class Adam:
     """Adam's ascent direction, per pixel, with the usual constants. Kingma & Ba 2015."""
 
-    def __init__(self, alpha: float) -> None:
-        self.alpha, self.count = alpha, 0
+    def __init__(self) -> None:
+        self.count = 0
         self.mean: Tensor | float = 0.0
         self.square: Tensor | float = 0.0
 
@@ -159,80 +202,18 @@ class Adam:
         square = self.square / (1 - 0.999**self.count)
         # gradients of relative losses can be far below Adam's usual 1e-8
         scale = gradient.flatten(1).abs().amax(1).view(-1, 1, 1, 1)
-        return self.alpha * mean / (square.sqrt() + 1e-6 * scale + 1e-30)
+        return mean / (square.sqrt() + 1e-6 * scale + 1e-30)
 
 
-def _probabilities(problem: Problem) -> Tensor:
-    """p(x₀) ``[B, classes]`` of the clean images: one forward pass."""
-    return torch.softmax(logits_of(problem.model, problem.images), 1)
-
-
-def _output_gradient(problem: Problem, images: Tensor, clean: Tensor) -> Tensor:
-    """∂/∂x ‖p(x) − p(x₀)‖² on the true model: one gradient pass. ``clean`` is p(x₀)."""
-    size = micro_batch(images)
-    parts = []
-    for start in range(0, len(images), size):
-        where = slice(start, min(start + size, len(images)))
-        with torch.enable_grad():
-            leaf = images[where].detach().requires_grad_()
-            gap = torch.softmax(run_model(problem.model, leaf), 1) - clean[where]
-            parts.append(torch.autograd.grad(gap.square().sum(), leaf)[0])
-    return torch.cat(parts)
-
-
-def _start(problem: Problem, budget: Budget, settings: Ascent) -> Tensor:
-    if not settings.random_start:
+def _start(problem: Problem, budget: Budget, settings: Ascent, restart: int) -> Tensor:
+    if not settings.random_start and restart == 0:
         return problem.images.clone()
+    purpose = f"ascent/start/{restart}" if restart else "ascent/start"
     if budget.norm == "l2":
-        noise = budget.steepest(normal(problem.images, problem.ids, problem.seed, "ascent/start"))
+        noise = budget.steepest(normal(problem.images, problem.ids, problem.seed, purpose))
     else:
-        noise = uniform(problem.images, problem.ids, problem.seed, "ascent/start")
+        noise = uniform(problem.images, problem.ids, problem.seed, purpose)
     return budget.project(problem.images + budget.epsilon * noise, problem.images)
-
-
-def _by_products(
-    problem: Problem, images: Tensor, raw: Tensor, objective: Objective, step: float
-) -> Tensor:
-    """Jᵀ ∂loss/∂raw with the explainer's own Hessian-vector products, on the true model."""
-    with torch.enable_grad():
-        leaf = raw.detach().requires_grad_()
-        loss = objective.loss(_maps(problem, leaf), slice(0, len(images)))
-        (cotangent,) = torch.autograd.grad(loss.sum(), leaf)
-    explainer = problem.explainer
-    assert isinstance(explainer, HessianVector)  # noqa: S101
-    return explainer.transpose_product(
-        problem.model, images, problem.targets, cotangent, step=step, ids=problem.ids
-    )
-
-
-def _by_double_backward(
-    problem: Problem, images: Tensor, objective: Objective, beta: float | None
-) -> Tensor:
-    """∂loss/∂x through the map's graph, on the softplus surrogate of the same weights."""
-    model = problem.model if beta is None else Smoothed(problem.model, beta)
-    passes = max(1, round(problem.explainer.cost().forward))
-    size = max(1, micro_batch(images) // passes)  # a graph keeps every pass in memory
-    parts = []
-    for start in range(0, len(images), size):
-        where = slice(start, min(start + size, len(images)))
-        with frozen(problem.model), torch.enable_grad():
-            leaf = images[where].detach().requires_grad_()
-            raw = problem.explainer.explain(
-                model, leaf, problem.targets[where], ids=problem.ids[where], create_graph=True
-            )
-            loss = objective.loss(_maps(problem, raw), where).sum()
-            gradient = (
-                torch.autograd.grad(loss, leaf, allow_unused=True)[0]
-                if loss.requires_grad
-                else None
-            )
-        parts.append(torch.zeros_like(leaf) if gradient is None else gradient)
-    return torch.cat(parts)
-
-
-def _maps(problem: Problem, raw: Tensor) -> Tensor:
-    height, width = problem.images.shape[-2:]
-    return to_maps(raw, problem.explainer.post, (height, width))
 
 
 @dataclass(frozen=True, eq=False)

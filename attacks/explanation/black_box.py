@@ -2,28 +2,25 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from attacks.control import RandomSign, Selective
-from attacks.explanation.fragility import MassCenter, TargetRegion, TopK
+from attacks.control import RandomSign
+from attacks.explanation.goals import Aimed
 from attacks.explanation.objectives import Objective
 from attacks.explanation.selection import Best
-from attacks.explanation.target_map import TargetMap
+from attacks.norms import BALLS, check_norm
 from robustlab.core.budget import Budget
 from robustlab.core.errors import InvalidInput
 from robustlab.core.maps import to_maps
 from robustlab.core.randomness import normal
 from robustlab.core.types import Attack, Explainer, Problem
 
-Goal = Literal["top_k", "mass_center", "target_region", "target_map"]
-
 
 @dataclass(frozen=True, kw_only=True)
-class BlackBox:
+class BlackBox(Aimed):
     """Natural evolution strategies: x' = Π(x + ε·U(z)), z drawn from N(μ, σ²), μ climbing.
 
     The ``goal`` is that of the gradient attack of the same name (``k`` and ``box`` are its
@@ -45,9 +42,6 @@ class BlackBox:
     candidate is kept.
     """
 
-    goal: Goal = "top_k"
-    k: int = 1000
-    box: tuple[float, float, float, float] = (0.0, 0.0, 0.5, 0.5)
     queries: int = 200
     population: int = 10
     sigma: float = 0.7
@@ -55,18 +49,14 @@ class BlackBox:
     grid: int = 8
 
     def __post_init__(self) -> None:
-        for field, least in (("queries", 1), ("population", 2), ("grid", 1), ("k", 1)):
+        super().__post_init__()
+        for field, least in (("queries", 1), ("population", 2), ("grid", 1)):
             value = getattr(self, field)
             if value < least:
                 raise InvalidInput(field, f"must be at least {least}, got {value}")
         for field in ("sigma", "rate"):
             if not getattr(self, field) > 0:
                 raise InvalidInput(field, f"must be above 0, got {getattr(self, field)}")
-        TargetRegion(box=self.box)  # refuses a box outside the image
-
-    @property
-    def needs_explainer(self) -> bool:
-        return True
 
     def gradient_path(self, explainer: Explainer) -> str:
         return "black_box"
@@ -74,17 +64,8 @@ class BlackBox:
     def control(self) -> Attack | None:
         return RandomSign(tries=self.queries, like=self)
 
-    def objective(self, problem: Problem) -> Objective:
-        """What the map is to do, as the gradient attack of the same name says it."""
-        goals: dict[str, Selective] = {
-            "top_k": TopK(k=self.k),
-            "mass_center": MassCenter(),
-            "target_region": TargetRegion(box=self.box),
-            "target_map": TargetMap(),
-        }
-        return goals[self.goal].objective(problem)
-
     def propose(self, problem: Problem, budget: Budget) -> Tensor:
+        check_norm(budget, BALLS, "black_box")
         if budget.epsilon == 0:
             return problem.images.clone()
         objective = self.objective(problem)

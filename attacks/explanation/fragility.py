@@ -44,7 +44,7 @@ class TopK(Ascent):
         return ascend(problem, budget, self.objective(problem), self)
 
     def control(self) -> Attack | None:
-        return RandomSign(tries=self.steps, like=self)
+        return RandomSign(tries=self.steps * self.restarts, like=self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,7 @@ class MassCenter(Ascent):
         return ascend(problem, budget, self.objective(problem), self)
 
     def control(self) -> Attack | None:
-        return RandomSign(tries=self.steps, like=self)
+        return RandomSign(tries=self.steps * self.restarts, like=self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,4 +98,4 @@ class TargetRegion(Ascent):
         return ascend(problem, budget, self.objective(problem), self)
 
     def control(self) -> Attack | None:
-        return RandomSign(tries=self.steps, like=self)
+        return RandomSign(tries=self.steps * self.restarts, like=self)

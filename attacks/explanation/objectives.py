@@ -5,12 +5,14 @@ on the true model's maps, and selects the best iterate. With s the map scaled to
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from robustlab.core.maps import shares
+
+Measure = Literal["cosine", "pearson", "sensitivity"]
 
 
 class Objective(Protocol):
@@ -77,6 +79,49 @@ class Imitate:
         # a flat map has the smallest square at this scale; an all-zero target counts as flat
         pixels = maps.shape[1] * maps.shape[2]
         return -gap / target.square().sum((1, 2)).clamp(min=pixels)
+
+    def value(self, maps: Tensor) -> Tensor:
+        return self.loss(maps, slice(None)).double()
+
+
+@dataclass(frozen=True, eq=False)
+class Resemble:
+    """Pearson's correlation with a target map, whatever the scale and offset of either."""
+
+    target: Tensor
+
+    def loss(self, maps: Tensor, where: slice) -> Tensor:
+        return 1 - MoveAway(self.target, "pearson").loss(maps, where)
+
+    def value(self, maps: Tensor) -> Tensor:
+        return self.loss(maps, slice(None)).double()
+
+
+@dataclass(frozen=True, eq=False)
+class MoveAway:
+    """Distance from the clean map m: 1 − cos(m', m), 1 − r(m', m), or ‖m' − m‖ / ‖m‖.
+
+    r is Pearson's correlation. A map without length, or without variance for r, has
+    similarity 0 to any other; from an all-zero m the length of m' is taken as it is.
+    """
+
+    clean: Tensor
+    measure: Measure
+
+    def loss(self, maps: Tensor, where: slice) -> Tensor:
+        before, after = self.clean[where], maps
+        if self.measure == "sensitivity":  # squares of tiny gradients would leave float32
+            scale = before.abs().amax((1, 2), keepdim=True)
+            scale = torch.where(scale > 0, scale, 1)
+            length = (before / scale).flatten(1).norm(dim=1)
+            moved = ((after - before) / scale).flatten(1).norm(dim=1)
+            return moved / torch.where(length > 0, length, 1)
+        before, after = (shares(m).flatten(1) for m in (before, after))
+        if self.measure == "pearson":
+            before = before - before.mean(1, keepdim=True)
+            after = after - after.mean(1, keepdim=True)
+        lengths = before.norm(dim=1) * after.norm(dim=1)
+        return 1 - (before * after).sum(1) / torch.where(lengths > 0, lengths, 1)
 
     def value(self, maps: Tensor) -> Tensor:
         return self.loss(maps, slice(None)).double()

@@ -16,8 +16,17 @@ from robustlab.core.batch import Batch, check_images
 from robustlab.core.budget import Budget
 from robustlab.core.errors import InvalidInput, NotDifferentiable
 from robustlab.core.maps import to_maps
+from robustlab.core.saving import FileFormat, read_back
 from robustlab.core.streaming import logits_of
-from robustlab.core.types import Attack, Explainer, ModelAttack, Problem, Resolvable
+from robustlab.core.types import (
+    Attack,
+    Cautious,
+    Explainer,
+    ModelAttack,
+    Moving,
+    Problem,
+    Resolvable,
+)
 from robustlab.core.wrapping import Counted
 
 # Whose class is explained: the clean prediction, the label, the prediction at hand, or a fixed one.
@@ -28,6 +37,20 @@ Target = Literal["prediction", "label", "current"] | int
 Outcome = Literal["ok", "infeasible", "diverged", "budget_violated"]
 
 RADIUS_TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class Proposal:
+    """What an attack came up with, and what it cost: passes, in images.
+
+    ``cautions`` are the attack's own doubts, per image: facts about its search that the
+    judge cannot see.
+    """
+
+    images: Tensor
+    forwards: int
+    backwards: int
+    cautions: tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +73,7 @@ class Judged(Trial):
     maps: Tensor
     forwards: int
     backwards: int
+    cautions: tuple[tuple[str, ...], ...]
 
 
 def pose(
@@ -98,8 +122,12 @@ def pose(
     )
 
 
-def propose(attack: Attack, problem: Problem, budget: Budget) -> tuple[Tensor, int, int]:
-    """Let the attack propose; returns its images and the passes it took, in images."""
+def propose(attack: Attack, problem: Problem, budget: Budget) -> Proposal:
+    """Let the attack propose.
+
+    Raises:
+        NotDifferentiable: it needs gradients and the explainer has none.
+    """
     if attack.needs_explainer and attack.gradient_path(problem.explainer) == "impossible":
         name = type(problem.explainer).__name__
         raise NotDifferentiable(
@@ -109,8 +137,13 @@ def propose(attack: Attack, problem: Problem, budget: Budget) -> tuple[Tensor, i
     counted = Counted(problem.model)
     # its own tensors: what it writes into them must not reach the judge
     own: dict[str, Any] = {k: v.clone() for k, v in vars(problem).items() if isinstance(v, Tensor)}
-    proposal = attack.propose(replace(problem, model=counted, **own), budget)
-    return proposal.detach(), counted.forwards, counted.backwards
+    asked = replace(problem, model=counted, **own)
+    doubts: tuple[tuple[str, ...], ...] = ((),) * len(problem.images)
+    if isinstance(attack, Cautious):
+        images, doubts = attack.propose_with_cautions(asked, budget)
+    else:
+        images = attack.propose(asked, budget)
+    return Proposal(images.detach(), counted.forwards, counted.backwards, doubts)
 
 
 def manipulate(attack: ModelAttack, problem: Problem) -> Problem:
@@ -121,7 +154,15 @@ def manipulate(attack: ModelAttack, problem: Problem) -> Problem:
     """
     model = attack.manipulate(problem)
     check_eval_mode(model)
-    return replace(problem, model=model)
+    images = attack.moved(problem) if isinstance(attack, Moving) else problem.images
+    return replace(problem, model=model, images=images)
+
+
+def undisturbed(problem: Problem) -> Trial:
+    """The trial of a manipulated problem: its images as they are, in the box or not."""
+    low, high = float(problem.images.min()), float(problem.images.max())
+    still = Budget("linf", 0.0, lower=min(0.0, low), upper=max(1.0, high))
+    return verify(problem, still, problem.images, idle=True)
 
 
 def verify(problem: Problem, budget: Budget, proposal: Tensor, *, idle: bool = False) -> Trial:
@@ -161,6 +202,23 @@ def verify(problem: Problem, budget: Budget, proposal: Tensor, *, idle: bool = F
     )
 
 
+def saved(problem: Problem, trial: Trial, file_format: FileFormat) -> Trial:
+    """The trial as its images are after saving and opening them again.
+
+    The files may lie outside the budget, and their radius in it is not known: NaN.
+    """
+    images = read_back(trial.images, file_format)
+    confidences, predictions = torch.softmax(logits_of(problem.model, images), 1).max(1)
+    return replace(
+        trial,
+        images=images,
+        radius=torch.full_like(trial.radius, torch.nan),
+        predictions=predictions,
+        confidences=confidences,
+        prediction_kept=predictions == problem.predictions,
+    )
+
+
 def reexplain(problem: Problem, trial: Trial, target: Target = "prediction") -> Tensor:
     """Maps ``[B,H,W]`` of the attacked images on the true model.
 
@@ -182,19 +240,21 @@ def judge(
     An attack with ``idle = True`` is meant to stay at the clean image: that is no failure.
     """
     if isinstance(attack, ModelAttack):
-        problem, forwards, backwards = manipulate(attack, problem), 0, 0
-        trial = verify(problem, Budget("linf", 0.0), problem.images, idle=True)
+        problem = manipulate(attack, problem)
+        proposal = Proposal(problem.images, 0, 0, ((),) * len(problem.images))
+        trial = undisturbed(problem)
     elif budget is None:
         raise InvalidInput("budget", "an attack on images needs one", 'Budget("linf", 2/255)')
     else:
-        proposal, forwards, backwards = propose(attack, problem, budget)
-        trial = verify(problem, budget, proposal, idle=getattr(attack, "idle", False))
+        proposal = propose(attack, problem, budget)
+        trial = verify(problem, budget, proposal.images, idle=getattr(attack, "idle", False))
     return Judged(
         **vars(trial),
         clean_maps=problem.maps,
         maps=reexplain(problem, trial, target),
-        forwards=forwards,
-        backwards=backwards,
+        forwards=proposal.forwards,
+        backwards=proposal.backwards,
+        cautions=proposal.cautions,
     )
 
 

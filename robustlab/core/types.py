@@ -165,6 +165,26 @@ class Attack(Protocol):
 
 
 @runtime_checkable
+class Cautious(Protocol):
+    """An attack that can say, image by image, why its result must not be trusted blindly."""
+
+    def propose_with_cautions(
+        self, problem: Problem, budget: Budget
+    ) -> tuple[Tensor, tuple[tuple[str, ...], ...]]:
+        """What ``propose`` returns, and short cautions for each image."""
+        ...
+
+
+@runtime_checkable
+class Imitating(Protocol):
+    """An attack that wants a map to look like another one."""
+
+    def target(self, problem: Problem) -> Tensor:
+        """The map ``[B,H,W]`` that each image's map is to look like."""
+        ...
+
+
+@runtime_checkable
 class ModelAttack(Protocol):
     """Disturbs the model instead of its images; a frozen dataclass that never grades itself.
 
@@ -183,6 +203,15 @@ class ModelAttack(Protocol):
     def gradient_path(self, explainer: Explainer) -> str: ...
 
     def control(self) -> "Attack | None": ...
+
+
+@runtime_checkable
+class Moving(ModelAttack, Protocol):
+    """A model attack whose model wants other images: what was shown to the clean one, moved."""
+
+    def moved(self, problem: Problem) -> Tensor:
+        """The images that the new model is shown; they may leave the pixel box."""
+        ...
 
 
 class Metric(Protocol):

@@ -3,8 +3,7 @@
 import time
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import replace
 from io import BytesIO
 from typing import Any
 
@@ -13,26 +12,15 @@ import torch
 from torch import Tensor
 
 from robustlab.core.errors import InvalidInput, RobustlabError
-from robustlab.core.judge import Trial, manipulate, pose, propose, reexplain, verify
-from robustlab.core.randomness import generator
-from robustlab.core.streaming import logits_of
-from robustlab.core.types import Metric, ModelAttack, Problem, RegionMetric
-from robustlab.data import Dataset
-from robustlab.lab.accounts import account
-from robustlab.lab.origins import Origin, data_of, load_batch, load_data, load_model, model_of
+from robustlab.core.judge import Proposal, Trial, manipulate, propose, undisturbed, verify
+from robustlab.core.types import ModelAttack, Problem
+from robustlab.lab.facts import target_of
+from robustlab.lab.measuring import explained, rows_of, saved_rows
+from robustlab.lab.origins import data_of, model_of
 from robustlab.lab.plan import Cell
+from robustlab.lab.posing import pose_cell, posed
 from robustlab.lab.provenance import provenance
-from robustlab.lab.waging import Measured
-from robustlab.models import Classifier
-from robustlab.records import (
-    BudgetSpec,
-    CellSpec,
-    ImageRow,
-    PassCount,
-    RunRecord,
-    Store,
-    atomic_write,
-)
+from robustlab.records import BudgetSpec, CellSpec, PassCount, RunRecord, Store, atomic_write
 
 
 def run_cell(cell: Cell, folder: str) -> RunRecord:
@@ -54,154 +42,46 @@ def run_cell(cell: Cell, folder: str) -> RunRecord:
 
 
 def _measure(cell: Cell) -> tuple[RunRecord, bytes | None]:
-    clean = [_pose(cell, m) for m in cell.measured]
-    aim = clean[0] if cell.against is None else _pose(cell, cell.against)
+    clean = [pose_cell(cell, m) for m in cell.measured]
+    aim = clean[0] if cell.against is None else pose_cell(cell, cell.against)
     problem = replace(aim, seed=cell.seed)
     attack = cell.waged.attack
-    forwards = backwards = 0
+    proposal, seconds = Proposal(problem.images, 0, 0, ((),) * len(cell.ids)), 0.0
     if isinstance(attack, ModelAttack):
         judged = manipulate(attack, problem)
-        trial = verify(judged, cell.budget, problem.images, idle=True)
+        trial = undisturbed(judged)
     else:
         judged = problem
-        proposal, forwards, backwards = propose(attack, problem, cell.budget)
-        trial = verify(problem, cell.budget, proposal, idle=cell.waged.role != "attack")
-    after = [
-        reexplain(replace(p, model=judged.model), trial, m.target)
-        for p, m in zip(clean, cell.measured, strict=True)
-    ]
+        looked_at = _looked_at(cell, problem)
+        started = time.perf_counter()
+        proposal = propose(attack, looked_at, cell.budget)
+        seconds = time.perf_counter() - started
+        trial = verify(problem, cell.budget, proposal.images, idle=cell.waged.role != "attack")
+    after = explained(cell, judged, clean, trial)
+    rows = rows_of(cell, problem, trial, clean, after)
+    files = [{} for _ in rows] if not cell.saving else saved_rows(cell, judged, clean, trial, rows)
     record = RunRecord(
         key=cell.key,
         cell=_cell_spec(cell),
         outcome="ok",
-        images=tuple(_rows(cell, problem, trial, clean, after)),
-        passes=PassCount(forward=forwards, backward=backwards),
+        images=tuple(
+            replace(row, saved=saved, cautions=cautions)
+            for row, saved, cautions in zip(rows, files, proposal.cautions, strict=True)
+        ),
+        passes=PassCount(forward=proposal.forwards, backward=proposal.backwards),
         path=cell.waged.attack.gradient_path(problem.explainer) if cell.against else "",
-        cautions=(),
+        attack_seconds=seconds,
     )
     return record, _artefact(cell, problem, trial, clean, after)
 
 
-# --- clean facts, computed once per process ------------------------------------------------
-
-
-def _pose(cell: Cell, measured: Measured) -> Problem:
-    return _posed(model_of(cell), data_of(cell), cell.ids, measured, cell.device)
-
-
-@lru_cache(maxsize=64)
-def _posed(
-    model: Origin, source: Origin, ids: tuple[str, ...], measured: Measured, device: str
-) -> Problem:
-    batch = load_batch(source, ids, device)
-    net = load_model(model, device)
-    target = "prediction" if measured.target == "current" else measured.target
-    return pose(net, measured.explainer, batch, target=target)
-
-
-# --- what is measured ----------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Numbers:
-    """One explainer's values, chance and facts, each metric → ``[B]``."""
-
-    values: dict[str, list[float]]
-    chance: dict[str, list[float]]
-    facts: dict[str, list[float]]
-
-
-def _rows(
-    cell: Cell, problem: Problem, trial: Trial, clean: Sequence[Problem], after: Sequence[Tensor]
-) -> list[ImageRow]:
-    net = problem.model
-    assert isinstance(net, Classifier)  # noqa: S101
-    names = net.class_names
-    confidence = torch.softmax(logits_of(net, problem.images), 1).amax(1)
-    dataset = load_data(data_of(cell))
-    label_names = dict(zip(dataset.ids, dataset.names, strict=True))
-    measured = {
-        m.label: _numbers(cell, m, p, trial, maps, dataset)
-        for m, p, maps in zip(cell.measured, clean, after, strict=True)
-    }
-    rows = []
-    for i, image_id in enumerate(cell.ids):
-        before, now = int(problem.predictions[i]), int(trial.predictions[i])
-        target = int(problem.targets[i])
-        rows.append(
-            ImageRow(
-                id=image_id,
-                label=int(problem.labels[i]),
-                label_name=label_names[image_id],
-                prediction=before,
-                prediction_name=names[before],
-                confidence=float(confidence[i]),
-                prediction_after=now,
-                prediction_after_name=names[now],
-                confidence_after=float(trial.confidences[i]),
-                target=target,
-                target_name=names[target],
-                kept=bool(trial.prediction_kept[i]),
-                radius=float(trial.radius[i]),
-                outcome=trial.outcomes[i],
-                values={k: {m: v[i] for m, v in n.values.items()} for k, n in measured.items()},
-                chance={k: {m: v[i] for m, v in n.chance.items()} for k, n in measured.items()},
-                facts={k: {m: v[i] for m, v in n.facts.items()} for k, n in measured.items()},
-            )
-        )
-    return rows
-
-
-def _numbers(
-    cell: Cell, measured: Measured, clean: Problem, trial: Trial, maps: Tensor, dataset: Dataset
-) -> _Numbers:
-    numbers = _Numbers({}, {}, {})
-    unrelated = _shuffled(clean.maps, cell.ids)
-    for label, metric in cell.metrics.items():
-        if isinstance(metric, RegionMetric):
-            regions = region_masks(dataset, cell.ids, clean.maps)
-            numbers.values[label] = metric.measure(maps, regions).tolist()
-            numbers.chance[label] = metric.chance_in(regions).tolist()
-            continue
-        numbers.values[label] = metric(clean.maps, maps).tolist()
-        numbers.chance[label] = _chance(metric, clean.maps, unrelated)
-    model, source = model_of(cell), data_of(cell)
-    numbers.facts.update(_own_check(model, source, cell.ids, measured, cell.device))
-    return numbers
-
-
-def _chance(metric: Metric, maps: Tensor, unrelated: Tensor) -> list[float]:
-    """Closed form where there is one; else the value for the map's own pixels, shuffled."""
-    known = metric.chance(maps[0].numel())
-    return metric(maps, unrelated).tolist() if known is None else [known] * len(maps)
-
-
-def _shuffled(maps: Tensor, ids: Sequence[str]) -> Tensor:
-    """The same values in random places: a map that knows nothing of the image."""
-    flat = maps.flatten(1)
-    orders = [torch.randperm(flat.shape[1], generator=generator(0, i, "chance")) for i in ids]
-    return flat.gather(1, torch.stack(orders).to(flat.device)).view_as(maps)
-
-
-def region_masks(dataset: Dataset, ids: Sequence[str], maps: Tensor) -> Tensor:
-    """Boolean ``[B,H,W]``: pixels whose centre lies in the image's box."""
-    height, width = maps.shape[1:]
-    rows = (torch.arange(height, device=maps.device) + 0.5) / height
-    columns = (torch.arange(width, device=maps.device) + 0.5) / width
-    masks = []
-    for image_id in ids:
-        x0, y0, x1, y1 = dataset.box(image_id)
-        masks.append(((rows > y0) & (rows < y1))[:, None] & ((columns > x0) & (columns < x1))[None])
-    return torch.stack(masks)
-
-
-@lru_cache(maxsize=64)
-def _own_check(
-    model: Origin, source: Origin, ids: tuple[str, ...], measured: Measured, device: str
-) -> dict[str, list[float]]:
-    """What an explainer promises of its own sum, once per process."""
-    clean = _posed(model, source, ids, measured, device)
-    return {name: values.tolist() for name, values in account(clean).items()}
+def _looked_at(cell: Cell, problem: Problem) -> Problem:
+    """The problem as the attack sees it: of another model, where it is made on one."""
+    if cell.made_on is None:
+        return problem
+    aimed = cell.against or cell.measured[0]
+    other = posed(model_of(cell.made_on), data_of(cell), cell.ids, aimed, cell.device)
+    return replace(other, seed=cell.seed)
 
 
 # --- what is stored ------------------------------------------------------------------------
@@ -219,11 +99,16 @@ def _cell_spec(cell: Cell) -> CellSpec:
         control_of=cell.waged.control_of,
         against=cell.against.label if cell.against else None,
         budget=BudgetSpec(
-            norm=budget.norm, epsilon=budget.epsilon, lower=budget.lower, upper=budget.upper
+            norm=budget.norm,
+            epsilon=budget.epsilon,
+            lower=budget.lower,
+            upper=budget.upper,
+            bits=budget.bits,
         ),
         target=str(cell.measured[0].target),
         seed=cell.seed,
         metrics=tuple(cell.metrics),
+        made_on=cell.made_on.model_label if cell.made_on else None,
     )
 
 
@@ -242,12 +127,20 @@ def _artefact(
         difference=_numpy((trial.images - problem.images)[kept].movedim(1, -1), np.float16),
         maps_before=_scaled([p.maps[kept] for p in clean]),
         maps_after=_scaled([maps[kept] for maps in after]),
+        **_targets(cell, clean, kept),
     )
     return stored.getvalue()
 
 
+def _targets(cell: Cell, clean: Sequence[Problem], kept: slice) -> dict[str, Any]:
+    """The maps that an imitation was after, if it is one."""
+    targets = [target_of(cell, p) for p in clean]
+    found = [t[kept] for t in targets if t is not None]
+    return {"maps_target": _scaled(found)} if found else {}
+
+
 def _bytes(images: Tensor) -> Any:
-    return _numpy((images * 255).round().movedim(1, -1), np.uint8)
+    return _numpy((images.clamp(0, 1) * 255).round().movedim(1, -1), np.uint8)
 
 
 def _scaled(maps: Sequence[Tensor]) -> Any:

@@ -15,6 +15,7 @@ from typing import Any
 from robustlab import metrics
 from robustlab.core.budget import Budget
 from robustlab.core.errors import InvalidInput
+from robustlab.core.saving import FileFormat
 from robustlab.core.tables import options_of
 from robustlab.core.types import Metric, RegionMetric
 from robustlab.data import Dataset
@@ -31,7 +32,17 @@ from robustlab.lab.waging import (
 )
 from robustlab.models.weight_files import weights_revision
 
-CELL_SCHEMA = 1
+CELL_SCHEMA = 2
+
+
+@dataclass(frozen=True)
+class MadeOn:
+    """The model that an attack looks at, where it is not the one that it disturbs."""
+
+    model: str
+    model_options: Mapping[str, Any]
+    model_label: str
+    model_revision: str
 
 
 @dataclass(frozen=True)
@@ -56,11 +67,13 @@ class Cell:
     ids: tuple[str, ...]
     waged: Waged
     against: Measured | None
+    made_on: MadeOn | None
     measured: tuple[Measured, ...]
     budget: Budget
     seed: int
     metrics: Mapping[str, Metric | RegionMetric]
     device: str
+    saving: tuple[FileFormat, ...]
     keep: int  # how many of its first images leave pictures for the gallery
     cost: float  # estimated gradient passes, for the progress bar
 
@@ -219,6 +232,9 @@ def _cell(
     files: _Files,
 ) -> Cell:
     measured = (against,) if against is not None and waged.alone else everyone
+    made_on = _made_on(spec, waged, model, files)
+    # a model attack leaves the images alone, and a control is there to be compared with
+    saving = spec.saving if waged.disturbs == "image" and waged.role != "control" else ()
     numbers = {
         "schema": CELL_SCHEMA,
         "model": [model.shown, model.name, model.options],
@@ -227,14 +243,23 @@ def _cell(
         "attack": waged.card(),
         "role": [waged.role, waged.label, waged.control_of],
         "against": against and [against.label, against.card()],
+        "made_on": made_on and [made_on.model, made_on.model_options],
         "measured": [[m.label, m.card()] for m in measured],
-        "budget": [budget.norm, budget.epsilon, budget.lower, budget.upper],
+        "budget": [
+            budget.norm,
+            budget.epsilon,
+            budget.lower,
+            budget.upper,
+            *([] if budget.bits is None else [budget.bits]),  # keys from before it existed hold
+        ],
         "seed": seed,
+        "saving": saving,
         "metrics": [[label, metric.name, options_of(metric)] for label, metric in chosen.items()],
         "device": device.split(":")[0],
     }
     contents = {
         "model": files.weights[model.shown],
+        "made_on": made_on.model_revision if made_on else "",
         "data": files.pictures[ids],
         "components": _weights_in(waged.card(), *(m.card() for m in measured)),
     }
@@ -256,15 +281,28 @@ def _cell(
         ids=ids,
         waged=waged,
         against=against,
+        made_on=made_on,
         measured=measured,
         budget=budget,
         seed=seed,
         metrics=chosen,
         device=device,
+        saving=saving,
         keep=sum(i in pictured for i in ids) if shown else 0,
         cost=len(ids)
-        * (sum(m.explainer.cost().gradient for m in measured) + _effort(waged, against)),
+        * (
+            sum(m.explainer.cost().gradient for m in measured) * (1 + len(saving))
+            + _effort(waged, against)
+        ),
     )
+
+
+def _made_on(spec: ExperimentSpec, waged: Waged, model: Any, files: _Files) -> MadeOn | None:
+    """The other model that the attack looks at; None where it looks at the one it disturbs."""
+    if waged.made_on in (None, model.shown):
+        return None
+    other = next(m for m in spec.models if m.shown == waged.made_on)
+    return MadeOn(other.name, other.options, other.shown, files.weights[other.shown])
 
 
 def _visual(

@@ -12,7 +12,7 @@ from robustlab.core.judge import check_labels, choose_targets
 from robustlab.core.streaming import logits_of
 from robustlab.core.types import Problem, RegionMetric, Resolvable
 from robustlab.data import Dataset
-from robustlab.lab.cell import region_masks
+from robustlab.lab.measuring import region_masks
 from robustlab.lab.origins import load_model, model_of
 from robustlab.lab.plan import Cell, Plan
 from robustlab.lab.waging import Measured

@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from robustlab.core.budget import Budget, parse_number
 from robustlab.core.errors import InvalidInput, nearest
+from robustlab.core.saving import FORMATS, FileFormat
 
 # YAML reads yes and on as true, which would silently become 1
 Whole = Annotated[int, Field(strict=True)]
@@ -63,11 +64,13 @@ class AttackChoice(Choice):
     aims at, and then every explainer is measured: what one attack does to the others.
     "each" makes the attack against each explainer and measures that one alone, and so does a
     list for the explainers in it. An attack on the prediction may have an option ``against``
-    of its own: whose class is left. ``models`` names those that it is made on.
+    of its own: whose class is left. ``models`` names those that it disturbs. ``made_on``
+    names a model that the attack looks at instead: its images are then judged on the others.
     """
 
     against: str | tuple[str, ...] = "each"
     models: Annotated[tuple[str, ...] | None, BeforeValidator(_listed)] = None
+    made_on: str | None = None
 
 
 def _radii(value: Any) -> list[float]:
@@ -77,13 +80,17 @@ def _radii(value: Any) -> list[float]:
 
 
 class BudgetChoice(_Strict):
-    """One or several radii of one norm; fractions such as 8/255 may be written as text."""
+    """One or several radii of one norm; fractions such as 8/255 may be written as text.
 
-    norm: Literal["linf", "l2"] = "linf"
+    ``patch``: shares of the picture's area. ``bits: 8`` asks for pixels of an 8-bit file.
+    """
+
+    norm: Literal["linf", "l2", "patch"] = "linf"
     epsilon: Annotated[tuple[Finite, ...], BeforeValidator(_radii), Field(min_length=1)]
+    bits: Literal[8] | None = None
 
     def budgets(self) -> list[Budget]:
-        return [Budget(self.norm, epsilon) for epsilon in self.epsilon]
+        return [Budget(self.norm, epsilon, bits=self.bits) for epsilon in self.epsilon]
 
 
 class Gallery(_Strict):
@@ -106,6 +113,7 @@ class ExperimentSpec(_Strict):
         budgets: for attacks on images; an experiment that only disturbs models needs none.
         target: whose class is explained: the clean prediction, the label, the prediction at
             hand (current), or a fixed class index.
+        saving: file formats in which disturbed images are saved and judged again.
         classes: what explainers that make images, instead of maps, make images of.
         smoke: overrides, by dotted path, that make it run in seconds.
     """
@@ -123,6 +131,7 @@ class ExperimentSpec(_Strict):
     target: Literal["prediction", "label", "current"] | Whole = "prediction"
     classes: tuple[Whole, ...] = Field(default=tuple(range(10)), min_length=1)
     seeds: tuple[Whole, ...] = (0,)
+    saving: tuple[FileFormat, ...] = tuple(FORMATS)
     gallery: Gallery = Gallery()
     smoke: dict[str, Any] = Field(default_factory=dict)
 

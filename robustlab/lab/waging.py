@@ -9,7 +9,7 @@ from robustlab import explainers
 from robustlab.core.budget import Budget
 from robustlab.core.errors import InvalidInput, nearest
 from robustlab.core.tables import options_of
-from robustlab.core.types import Attack, Explainer, ModelAttack
+from robustlab.core.types import Attack, Explainer, ModelAttack, Moving
 from robustlab.lab.spec import AttackChoice, ExperimentSpec, ExplainerChoice
 
 Role = Literal["attack", "control", "none"]
@@ -41,12 +41,15 @@ class Waged:
     control_of: str | None
     against: str | tuple[str, ...]  # label, labels, "each", or "" where it needs no explainer
     models: tuple[str, ...] | None = None  # labels of models; None: all
+    made_on: str | None = None  # label of the model that it looks at; None: the one it disturbs
 
     def card(self) -> dict[str, Any]:
         return {"name": self.name, **options_of(self.attack)}
 
     @property
-    def disturbs(self) -> Literal["image", "model"]:
+    def disturbs(self) -> Literal["image", "model", "both"]:
+        if isinstance(self.attack, Moving):
+            return "both"
         return "model" if isinstance(self.attack, ModelAttack) else "image"
 
     @property
@@ -91,15 +94,12 @@ def all_waged(spec: ExperimentSpec, measured: Sequence[Measured]) -> tuple[Waged
         roles: dict[str, Role] = {"none": "none", "random_sign": "control"}
         role = roles.get(choice.name, "attack")
         against = choice.against if attack.needs_explainer else ""
-        waged.append(Waged(choice.shown, choice.name, attack, role, None, against, choice.models))
+        place = (against, choice.models, choice.made_on)
+        waged.append(Waged(choice.shown, choice.name, attack, role, None, *place))
         control = attack.control() if role == "attack" else None
-        if control is not None and control.needs_explainer:
+        if control is not None and getattr(control, "like", None) is not None:
             label = f"random_sign ({choice.shown})"
-            waged.append(
-                Waged(
-                    label, "random_sign", control, "control", choice.shown, against, choice.models
-                )
-            )
+            waged.append(Waged(label, "random_sign", control, "control", choice.shown, *place))
         elif control is not None and not _has_shared_control(choices, waged):
             waged.append(Waged("random_sign", "random_sign", control, "control", None, ""))
     return tuple(waged)
@@ -132,7 +132,7 @@ def left_out(waged: Sequence[Waged], measured: Sequence[Measured]) -> tuple[tupl
 def budgets_of(spec: ExperimentSpec, waged: Waged) -> list[Budget]:
     """The spec's budgets; one of radius 0 for what leaves the images alone."""
     budgets = [budget for choice in spec.budgets for budget in choice.budgets()]
-    if waged.role == "none" or waged.disturbs == "model":
+    if waged.role == "none" or waged.disturbs != "image":
         return [Budget(budgets[0].norm if budgets else "linf", 0.0)]
     if not budgets:
         raise InvalidInput("budgets", f"{waged.label!r} disturbs images and needs at least one")
@@ -152,10 +152,13 @@ def _check_models(
 ) -> None:
     models = [model.shown for model in spec.models]
     for i, choice in enumerate(choices):
-        for label in choice.models or ():
+        named = [("models", label) for label in choice.models or ()]
+        if isinstance(choice, AttackChoice) and choice.made_on is not None:
+            named.append(("made_on", choice.made_on))
+        for key, label in named:
             if label not in models:
                 raise InvalidInput(
-                    f"{field}.{i}.models", f"no model is labelled {label!r}", nearest(label, models)
+                    f"{field}.{i}.{key}", f"no model is labelled {label!r}", nearest(label, models)
                 )
 
 

@@ -23,6 +23,7 @@ from robustlab.records.record import (
     PassCount,
     Role,
     RunRecord,
+    SavedRow,
 )
 from robustlab.records.store import MANIFEST, Problem, Store
 from robustlab.records.visual import VisualRecord, VisualRow
@@ -46,6 +47,7 @@ __all__ = [
     "Problem",
     "Role",
     "RunRecord",
+    "SavedRow",
     "Store",
     "UnreadableResults",
     "VisualRecord",

@@ -11,7 +11,8 @@ from robustlab.records.checking import Fields
 from robustlab.records.plain import plain
 from robustlab.records.record import ROLES, SCHEMA, Role
 
-DISTURBED: Final[tuple[Literal["image", "model"], ...]] = ("image", "model")
+Disturbed = Literal["image", "model", "both"]
+DISTURBED: Final[tuple[Disturbed, ...]] = ("image", "model", "both")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +122,7 @@ class AttackInfo:
     control_of: str | None
     against: str | None
     summary: str
-    disturbs: Literal["image", "model"] = "image"
+    disturbs: Disturbed = "image"
 
     @classmethod
     def read(cls, fields: Fields) -> "AttackInfo":

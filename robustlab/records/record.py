@@ -33,21 +33,33 @@ Values = Mapping[str, Mapping[str, float | None]]
 
 @dataclass(frozen=True, kw_only=True)
 class BudgetSpec:
-    """The ball and the pixel box that the attack had to stay in, in pixel units."""
+    """The ball and the pixel box that the attack had to stay in, in pixel units.
+
+    ``bits`` is the depth of file whose pixels were asked for; records from before that could
+    be asked do not have it.
+    """
 
     norm: str
     epsilon: float
     lower: float = 0.0
     upper: float = 1.0
+    bits: int | None = None
+
+    @property
+    def ball(self) -> str:
+        """The norm, and the grid where there is one: budgets that differ have other names."""
+        return self.norm if self.bits is None else f"{self.norm}/{self.bits}bit"
 
     @classmethod
     def read(cls, fields: Fields) -> "BudgetSpec":
+        fields = Fields({"bits": None, **fields.data}, fields.where)
         fields.refuse_others(_names(cls))
         return cls(
             norm=fields.text("norm"),
             epsilon=fields.number("epsilon"),
             lower=fields.number("lower"),
             upper=fields.number("upper"),
+            bits=_optional_whole(fields, "bits"),
         )
 
 
@@ -61,6 +73,7 @@ class CellSpec:
         control_of: the attack whose floor this is, for role "control".
         against: the explainer that the attack aimed at; None where it needs none.
         target: policy that chose the explained class.
+        made_on: the model that the attack looked at; None: the cell's own.
     """
 
     model: str
@@ -75,6 +88,7 @@ class CellSpec:
     target: str
     seed: int
     metrics: tuple[str, ...]
+    made_on: str | None = None
 
     @classmethod
     def read(cls, fields: Fields) -> "CellSpec":
@@ -92,6 +106,35 @@ class CellSpec:
             target=fields.text("target"),
             seed=fields.whole("seed"),
             metrics=fields.texts("metrics"),
+            # records of version 0.1 know no transfer between models
+            made_on=fields.optional_text("made_on") if "made_on" in fields.data else None,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedRow:
+    """A disturbed image after it was saved in one file format and opened again.
+
+    Attributes:
+        kept: the prediction of the saved image equals the clean one.
+        values: explainer → metric → drift from the clean map.
+        survives: explainer → whether saving leaves the prediction as the attack had it and,
+            by the cell's first metric of two maps, at least half of the map's movement;
+            None where the attack had not moved the map.
+    """
+
+    kept: bool
+    values: Values
+    survives: Mapping[str, bool | None]
+
+    @classmethod
+    def read(cls, fields: Fields) -> "SavedRow":
+        fields.refuse_others(_names(cls))
+        survives = fields.object("survives")
+        return cls(
+            kept=fields.flag("kept"),
+            values=_nested(fields.object("values")),
+            survives={name: _optional_flag(survives, name) for name in survives.data},
         )
 
 
@@ -122,6 +165,8 @@ class ImageRow:
             was left unchanged and its values are those of an unmoved map.
         values: explainer → metric → drift. chance: the same for two unrelated maps.
         facts: explainer → anything else that was measured on the way.
+        saved: file format → what is left of the disturbance in a file of that format.
+        cautions: why the attack itself says that its result must not be trusted blindly.
     """
 
     id: str
@@ -141,6 +186,8 @@ class ImageRow:
     values: Values = field(default_factory=dict)
     chance: Values = field(default_factory=dict)
     facts: Values = field(default_factory=dict)
+    saved: Mapping[str, SavedRow] = field(default_factory=dict)
+    cautions: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, fields: Fields) -> "ImageRow":
@@ -169,6 +216,9 @@ class ImageRow:
             values=_nested(fields.object("values")),
             chance=_nested(fields.object("chance")),
             facts=_nested(fields.object("facts")),
+            # neither is in records of version 0.1
+            saved=_saved(fields.object("saved")) if "saved" in fields.data else {},
+            cautions=fields.texts("cautions") if "cautions" in fields.data else (),
         )
 
 
@@ -180,6 +230,7 @@ class RunRecord:
         error: what went wrong, for outcome "crashed".
         path: where the attack's gradients came from; "" if it has none.
         seconds: wall time. It never enters a table, so tables can be compared byte by byte.
+        attack_seconds: of these, what the attack took to propose its images.
         provenance: versions, device, commit: whatever helps to run it again.
     """
 
@@ -191,6 +242,7 @@ class RunRecord:
     passes: PassCount = field(default_factory=PassCount)
     path: str = ""
     seconds: float = 0.0
+    attack_seconds: float = 0.0
     cautions: tuple[str, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
     schema: int = SCHEMA
@@ -246,6 +298,9 @@ class RunRecord:
             passes=PassCount.read(fields.object("passes")),
             path=fields.text("path"),
             seconds=fields.number("seconds"),
+            attack_seconds=(
+                fields.number("attack_seconds") if "attack_seconds" in fields.data else 0.0
+            ),
             cautions=fields.texts("cautions"),
             provenance=fields.object("provenance").data,
             schema=schema,
@@ -258,7 +313,8 @@ class RunRecord:
         if ids != self.cell.ids:
             raise ValueError(f"images: ids {ids} are not those of the cell, {self.cell.ids}")
         for i, image in enumerate(self.images):
-            for name, table in (("values", image.values), ("chance", image.chance)):
+            saved = [(f"saved.{name}.values", row.values) for name, row in image.saved.items()]
+            for name, table in (("values", image.values), ("chance", image.chance), *saved):
                 _check_known(f"images[{i}].{name}", table, self.cell.explainers)
                 for explainer, inner in table.items():
                     _check_known(f"images[{i}].{name}.{explainer}", inner, self.cell.metrics)
@@ -276,6 +332,10 @@ def _check_known(where: str, table: Mapping[str, Any], known: Sequence[str]) -> 
 
 def _nested(fields: Fields) -> dict[str, dict[str, float | None]]:
     return {name: fields.object(name).numbers() for name in fields.data}
+
+
+def _saved(fields: Fields) -> dict[str, SavedRow]:
+    return {name: SavedRow.read(fields.object(name)) for name in fields.data}
 
 
 def _optional_whole(fields: Fields, key: str) -> int | None:

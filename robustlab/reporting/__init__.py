@@ -11,6 +11,7 @@ from robustlab.reporting.gallery import write_gallery
 from robustlab.reporting.loading import Run, load
 from robustlab.reporting.report import write_report
 from robustlab.reporting.results import rows, to_csv
+from robustlab.reporting.saved_table import saved_rows
 from robustlab.reporting.summary import SummaryRow, summarise, to_frame
 from robustlab.reporting.terminal import short_cautions, short_table
 
@@ -19,6 +20,7 @@ __all__ = [
     "SummaryRow",
     "load",
     "rows",
+    "saved_rows",
     "short_cautions",
     "short_table",
     "summarise",
@@ -33,11 +35,16 @@ __all__ = [
 def write_results(folder: Path | str) -> Path:
     """Write ``results.csv``: every measurement, byte-identical whatever order cells ran in.
 
+    Beside it goes ``saved.csv``, where images were also measured after being saved as files.
+
     Raises:
         UnreadableResults: the folder holds no readable manifest.
     """
-    path = Path(folder) / "results.csv"
-    atomic_write(path, to_csv(rows(load(folder).records)))
+    path, records = Path(folder) / "results.csv", load(folder).records
+    atomic_write(path, to_csv(rows(records)))
+    saved = saved_rows(records)
+    if len(saved):
+        atomic_write(path.with_name("saved.csv"), to_csv(saved))
     return path
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from robustlab.records import Problem, RunRecord, Store
 
+TARGET = "maps_target"
 NAMES = ("clean", "attacked", "difference", "maps_before", "maps_after")
 
 
@@ -21,6 +22,7 @@ class Artefact:
     difference: NDArray[np.floating[Any]]
     maps_before: NDArray[np.floating[Any]]
     maps_after: NDArray[np.floating[Any]]
+    maps_target: NDArray[np.floating[Any]] | None = None  # what an imitation was after
 
 
 def read_artefact(store: Store, record: RunRecord) -> Artefact | Problem:
@@ -28,7 +30,7 @@ def read_artefact(store: Store, record: RunRecord) -> Artefact | Problem:
     path = store.artefact_path(record.key)
     try:
         with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in NAMES}
+            arrays = {name: file[name] for name in (*NAMES, *({TARGET} & set(file.files)))}
     except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         return Problem(path, f"not a gallery artefact: {error}")
     wrong = _wrong_shape(arrays, record)
@@ -49,7 +51,7 @@ def _wrong_shape(arrays: dict[str, NDArray[Any]], record: RunRecord) -> str:
         if arrays[name].shape != shape:
             return f"{name}: shape {arrays[name].shape}, expected {shape}"
     maps = (shape[0], len(record.cell.explainers), *shape[1:3])
-    for name in ("maps_before", "maps_after"):
+    for name in ("maps_before", "maps_after", *({TARGET} & set(arrays))):
         if arrays[name].shape != maps:
             return f"{name}: shape {arrays[name].shape}, expected {maps}"
     return ""

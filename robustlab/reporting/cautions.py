@@ -5,10 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from robustlab.records import CellSpec
 from robustlab.reporting.loading import Run
 from robustlab.reporting.results import Measurement, measurements
+from robustlab.reporting.saved import is_below_level
 from robustlab.reporting.summary import SummaryRow
-from robustlab.reporting.wording import attack_name, budget
+from robustlab.reporting.wording import attack_name, budget, count
 
 MOST: Final = 12
 
@@ -55,6 +57,15 @@ class Skipped:
     outcome: str
 
 
+@dataclass(frozen=True)
+class Doubt:
+    """What attacks said of their own results, and in how many images of which attack."""
+
+    text: str
+    places: tuple[str, ...]
+    more: int
+
+
 def shared_flags(table: Sequence[SummaryRow]) -> tuple[str, ...]:
     """Kinds of flags that every attack row has: worth one sentence, not one word per row."""
     rows = [row for row in table if row.role == "attack" and row.n]
@@ -75,6 +86,39 @@ def cautions(table: Sequence[SummaryRow]) -> list[Caution]:
     return [
         _caution(name, ["every attack"] if name in shared else list(places[name]))
         for name in sorted(places, key=_rank)
+    ]
+
+
+def below_a_level(table: Sequence[SummaryRow]) -> list[Caution]:
+    """Budgets that no 8-bit file can hold, as one caution; empty without such budgets."""
+    small = [r for r in table if r.role == "attack" and is_below_level(r.norm, r.epsilon)]
+    budgets = dict.fromkeys(f"ε = {budget(row.norm, row.epsilon)}" for row in small)
+    meaning = (
+        "Nobody can send such an image in an 8-bit file: what an attack finds there is a fact "
+        "about the explainer, not an image that anyone can send."
+    )
+    if not budgets:
+        return []
+    return [Caution("less than one level of an 8-bit file", meaning, tuple(budgets), 0)]
+
+
+def doubts(run: Run) -> list[Doubt]:
+    """Every caution of an image with the attacks that raised it, in plan order."""
+    several = len({record.cell.model for record in run.records}) > 1
+    seen: dict[str, set[str]] = {}
+    said: dict[str, dict[str, set[str]]] = {}
+    for record in run.records:
+        place = _made(record.cell, several)
+        seen.setdefault(place, set()).update(record.cell.ids)
+        for image in record.images:
+            for text in image.cautions:
+                said.setdefault(text, {}).setdefault(place, set()).add(image.id)
+    return [
+        _doubt(
+            text,
+            [f"{p}: {len(ids)} of {count(len(seen[p]), 'image')}" for p, ids in found.items()],
+        )
+        for text, found in said.items()
     ]
 
 
@@ -101,6 +145,18 @@ def kind(flag: str) -> str:
 def _caution(name: str, places: Sequence[str]) -> Caution:
     shown, more = tuple(places[:MOST]), max(0, len(places) - MOST)
     return Caution(name, EXPLAINED.get(name, ""), shown, more)
+
+
+def _doubt(text: str, places: Sequence[str]) -> Doubt:
+    return Doubt(text, tuple(places[:MOST]), max(0, len(places) - MOST))
+
+
+def _made(cell: CellSpec, several_models: bool) -> str:
+    """``top_k on gradient, 2/255``: an attack by what it was made against."""
+    attack = f"{cell.attack} made on {cell.made_on}" if cell.made_on else cell.attack
+    aim = f" on {cell.against}" if cell.against else ""
+    model = f", {cell.model}" if several_models else ""
+    return f"{attack}{aim}{model}, {budget(cell.budget.ball, cell.budget.epsilon)}"
 
 
 def _rank(name: str) -> int:

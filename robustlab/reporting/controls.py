@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from robustlab.reporting.samples import Sample, mean, per_image
 from robustlab.reporting.statistics import Interval, interval, paired_difference
 
-Place = tuple[str, str, str, str, str, float, str]
+Place = tuple[str, str, str, str, str, float, str, str]
 SHARED = ""  # what a control serves that serves every attack
 Controls = Mapping[Place, Sequence[Sample]]
 
@@ -15,7 +15,8 @@ def find_controls(groups: Iterable[Sample]) -> Controls:
     found: dict[Place, list[Sample]] = {}
     for sample in groups:
         if sample.role == "control":
-            found.setdefault(_place(sample, sample.control_of), []).append(sample)
+            place = _place(sample, sample.control_of, sample.group.made_on)
+            found.setdefault(place, []).append(sample)
     return found
 
 
@@ -24,13 +25,18 @@ def control_for(sample: Sample, known: Controls) -> Sample | None:
 
     The attack's own control is preferred to a shared one, which is the control of no attack
     in particular; and one that aimed at the same explainer to one that aimed at none, which
-    serves every explainer. Where several exist, the first of the plan counts.
+    serves every explainer. A control looked at the same model as the attack; only a shared
+    one may have looked at none. Where several exist, the first of the plan counts.
     """
     if sample.role != "attack":
         return None
     aims = (sample.group.against, "")
-    own = known.get(_place(sample, sample.group.attack), ())
-    candidates = own or known.get(_place(sample, SHARED), ())
+    made_on = sample.group.made_on
+    candidates = (
+        known.get(_place(sample, sample.group.attack, made_on), ())
+        or known.get(_place(sample, SHARED, made_on), ())
+        or known.get(_place(sample, SHARED, ""), ())
+    )
     fitting = [other for other in candidates if other.group.against in aims]
     return min(fitting, key=lambda other: aims.index(other.group.against), default=None)
 
@@ -59,7 +65,7 @@ def advantage(sample: Sample, control: Sample | None) -> Interval:
     )
 
 
-def _place(sample: Sample, attack: str) -> Place:
+def _place(sample: Sample, attack: str, made_on: str) -> Place:
     group = sample.group
     where = (group.model, group.data, group.explainer, group.norm, group.epsilon, group.metric)
-    return (attack, *where)
+    return (attack, *where, made_on)

@@ -16,7 +16,7 @@ from robustlab.records import MetricInfo
 from robustlab.reporting import palette
 from robustlab.reporting.summary import SummaryRow
 from robustlab.reporting.svg import inline, new_figure, style
-from robustlab.reporting.wording import attack_name, number, with_interval
+from robustlab.reporting.wording import attack_name, number, waged, with_interval
 
 ROW: Final = 0.27  # inches
 CHARACTER: Final = 0.078  # inches, of the widest label
@@ -91,7 +91,7 @@ class DriftPlot:
         axes.tick_params(axis="both", length=0, pad=6)
 
     def _row(self, axes: Axes, row: SummaryRow, y: int) -> None:
-        index = self.attacks.index(row.attack) if row.attack in self.attacks else 0
+        index = self.attacks.index(waged(row)) if waged(row) in self.attacks else 0
         ink, shape = palette.series(index).light, palette.marker(index)
         if row.control is not None:
             floor = row.control, row.control_low, row.control_high

@@ -19,7 +19,7 @@ from robustlab.reporting import palette
 from robustlab.reporting.drift_plot import CHANCE, CHARACTER, cut, span
 from robustlab.reporting.summary import SummaryRow
 from robustlab.reporting.svg import inline, new_figure, style
-from robustlab.reporting.wording import budget, norm_name, number
+from robustlab.reporting.wording import budget, norm_name, number, waged
 
 PANEL: Final = 1.45  # inches high
 LEFT: Final = 0.5
@@ -88,7 +88,7 @@ class EpsilonCurve:
         rows = [row for row in self.rows if row.explainer == explainer]
         for i, attack in enumerate(self.attacks):
             line = sorted(
-                (row for row in rows if row.attack == attack), key=lambda row: row.epsilon
+                (row for row in rows if waged(row) == attack), key=lambda row: row.epsilon
             )
             _control_line(axes, line, i)
             _attack_line(axes, line, i)
@@ -114,7 +114,7 @@ class EpsilonCurve:
 
     def _description(self) -> str:
         parts = [
-            f"{row.attack} on {row.explainer} at {budget(row.norm, row.epsilon)}: "
+            f"{waged(row)} on {row.explainer} at {budget(row.norm, row.epsilon)}: "
             f"{number(row.mean)}, random sign {number(row.control)}"
             for row in self.rows
         ]

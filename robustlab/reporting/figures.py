@@ -1,24 +1,32 @@
-"""Which figures a run deserves: one drift plot per metric, and a curve where ε varies.
+"""Which figures a run deserves: one drift plot per metric, a curve where ε varies, and so on.
 
 Each figure is drawn twice, for wide and for narrow pages, because a drawing that is
 scaled down to a phone has letters that nobody can read; the page shows one of them.
 """
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Generic, TypeVar
 
 from markupsafe import Markup
 
 from robustlab.records import Manifest, MetricInfo
 from robustlab.reporting.drift_plot import MANY, DriftPlot
 from robustlab.reporting.epsilon_curve import EpsilonCurve
+from robustlab.reporting.heat_map import HeatMap
+from robustlab.reporting.largest import Placed, largest
+from robustlab.reporting.strength import Strength
+from robustlab.reporting.strength_plot import StrengthPlot
 from robustlab.reporting.summary import SummaryRow
-from robustlab.reporting.wording import budget, norm_name
+from robustlab.reporting.transfer import Matrix
+from robustlab.reporting.wording import budget, norm_name, waged
 
+T = TypeVar("T")
+S = TypeVar("S", bound=Placed)
 WIDE: Final = 5.6  # inches: two fit beside each other on a wide page
 NARROW: Final = 3.45
+MATRIX: Final = 4.5
 
 
 @dataclass(frozen=True)
@@ -28,6 +36,18 @@ class Figure:
     metric: str
     caption: str
     drawings: tuple[Markup, ...]
+
+
+@dataclass(frozen=True)
+class Drawn(Generic[T]):
+    """What a figure shows, for its caption and table, with its two drawings."""
+
+    of: T
+    drawings: tuple[Markup, ...]
+
+
+Folded = tuple[list[Drawn[T]], list[Drawn[T]]]
+"""Figures at the largest budgets, and those that the page folds away."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +78,30 @@ def epsilon_figures(table: Sequence[SummaryRow], manifest: Manifest) -> list[Fig
         for i, (label, metric, place, rows) in enumerate(_places(table, manifest))
         if len({row.epsilon for row in rows if row.epsilon > 0}) > 1
     ]
+
+
+def transfer_figures(found: Sequence[Matrix]) -> Folded[Matrix]:
+    """A heat map of each matrix."""
+    return _folded(found, lambda i, matrix: HeatMap(f"transfer-{i}", matrix))
+
+
+def strength_figures(found: Sequence[Strength]) -> Folded[Strength]:
+    """A plot of strength against time for each."""
+    return _folded(found, lambda i, strength: StrengthPlot(f"strength-{i}", strength))
+
+
+def _folded(found: Sequence[S], draw: Callable[[int, S], HeatMap | StrengthPlot]) -> Folded[S]:
+    shown, rest = largest(found)
+    drawn = [Drawn(item, _twice(draw(i, item))) for i, item in enumerate([*shown, *rest])]
+    return drawn[: len(shown)], drawn[len(shown) :]
+
+
+def _twice(drawing: HeatMap | StrengthPlot) -> tuple[Markup, ...]:
+    wide = MATRIX if isinstance(drawing, HeatMap) else WIDE
+    return tuple(
+        replace(drawing, name=f"{drawing.name}-{kind}").draw(width, kind)
+        for kind, width in (("wide", wide), ("narrow", NARROW))
+    )
 
 
 def _places(
@@ -123,4 +167,4 @@ def _epsilon_figure(
 
 
 def _attacks(rows: Sequence[SummaryRow]) -> list[str]:
-    return list(dict.fromkeys(row.attack for row in rows if row.role == "attack"))
+    return list(dict.fromkeys(waged(row) for row in rows if row.role == "attack"))

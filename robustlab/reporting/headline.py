@@ -5,7 +5,7 @@ from typing import Final
 
 from robustlab.records import Manifest, MetricInfo
 from robustlab.reporting.summary import SummaryRow
-from robustlab.reporting.wording import MISSING, attack_name, budget, count, number, percent
+from robustlab.reporting.wording import MISSING, budget, count, number, percent
 
 MOST: Final = 6
 DOUBT: Final = {
@@ -84,8 +84,9 @@ def _sentence(
     metric: MetricInfo,
     several: bool,
 ) -> str:
-    where = f" on {row.model}" if several else ""
-    opening = f"At ε = {budget(row.norm, row.epsilon)} the {attack_name(row)} attack{where}"
+    where = f" on {row.model}" if several or row.made_on else ""
+    made = f", made on {row.made_on}," if row.made_on else ""
+    opening = f"At ε = {budget(row.norm, row.epsilon)} the {row.attack} attack{where}{made}"
     text = f"{opening} {_effect(row, label, metric)}"
     if row.control is not None:
         text += f"; random sign {_verb(metric)} {_value(row, metric, control=True)}"
@@ -134,13 +135,16 @@ def _bare(value: float) -> str:
 
 def _smallest(row: SummaryRow, rows: Sequence[SummaryRow]) -> SummaryRow | None:
     """The same attack at the smallest budget, if that is another one."""
-    same = (row.model, row.data, row.norm, row.explainer, row.attack, row.against)
     others = [
         other
         for other in rows
-        if (other.model, other.data, other.norm, other.explainer, other.attack, other.against)
-        == same
+        if _but_budget(other) == _but_budget(row)
         and 0 < other.epsilon < row.epsilon
         and other.mean is not None
     ]
     return min(others, key=lambda other: other.epsilon, default=None)
+
+
+def _but_budget(row: SummaryRow) -> tuple[str, ...]:
+    attack = row.attack, row.against, row.made_on
+    return row.model, row.data, row.norm, row.explainer, *attack

@@ -8,13 +8,31 @@ from typing import Final
 from robustlab.records import atomic_write
 from robustlab.reporting import report_views as views
 from robustlab.reporting import wording
-from robustlab.reporting.cautions import cautions, kind, notes, shared_flags, skipped
-from robustlab.reporting.figures import drift_figures, epsilon_figures
+from robustlab.reporting.cautions import (
+    below_a_level,
+    cautions,
+    doubts,
+    kind,
+    notes,
+    shared_flags,
+    skipped,
+)
+from robustlab.reporting.certificates import certificates
+from robustlab.reporting.figures import (
+    drift_figures,
+    epsilon_figures,
+    strength_figures,
+    transfer_figures,
+)
 from robustlab.reporting.headline import headlines, verdict
+from robustlab.reporting.imitation import imitations
 from robustlab.reporting.loading import Run, load
 from robustlab.reporting.pages import render
 from robustlab.reporting.sanity import sanity_headlines, sanity_tables
+from robustlab.reporting.saved import saved
+from robustlab.reporting.strength import strengths
 from robustlab.reporting.summary import SummaryRow, summarise
+from robustlab.reporting.transfer import matrices, sentences, transfer_headlines
 from robustlab.reporting.verdicts import moved
 from robustlab.reporting.visuals import strips
 
@@ -37,9 +55,10 @@ def write_report(folder: Path | str) -> Path:
 def report_html(run: Run) -> str:
     """The page as text; equal records give equal bytes."""
     every = summarise(run)
-    table = [row for row in every if row.disturbs == "image"]
+    table = [row for row in every if row.disturbs != "model"]
     sanity = sanity_tables(every, run.manifest)
     made, unreadable = strips(run)
+    transfer = matrices(table, run.manifest)
     shared = shared_flags(table)
     idle = [row for row in table if row.role == "none" and row.mean is not None]
     return render(
@@ -47,7 +66,11 @@ def report_html(run: Run) -> str:
         run=run,
         manifest=run.manifest,
         facts=views.overview(run, table),
-        headlines=[*headlines(table, run.manifest), *sanity_headlines(sanity, run.manifest)],
+        headlines=[
+            *headlines(table, run.manifest),
+            *transfer_headlines(transfer),
+            *sanity_headlines(sanity, run.manifest),
+        ],
         verdict=verdict(table, run.manifest),
         sanity=sanity,
         strips=made,
@@ -58,7 +81,14 @@ def report_html(run: Run) -> str:
         filters=_filters(table, run),
         drift=drift_figures(table, run.manifest),
         curves=epsilon_figures(table, run.manifest),
-        cautions=cautions(table),
+        certificates=certificates(run.records, run.manifest),
+        imitations=imitations(run.records),
+        saved=saved(run),
+        transfer=transfer_figures(transfer),
+        sentences=sentences,
+        strength=strength_figures(strengths(table, run)),
+        cautions=[*cautions(table), *below_a_level(table)],
+        doubts=doubts(run),
         skipped=skipped(run),
         notes=notes(run),
         idle=idle,

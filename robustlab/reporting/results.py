@@ -15,6 +15,7 @@ class Measurement:
     """One value, with everything that says what it is a value of: a row of the table.
 
     The columns up to ``outcome`` are the ones that users rely on, first and in this order.
+    ``made_on`` is empty where the attack looked at the judged model itself.
     """
 
     model: str
@@ -41,6 +42,8 @@ class Measurement:
     confidence_after: float | None
     target: int | None
     chance: float | None
+    made_on: str
+    cautions: str
 
 
 COLUMNS: Final = tuple(field.name for field in fields(Measurement))
@@ -91,7 +94,7 @@ def _measurement(record: RunRecord, image: ImageRow, explainer: str, metric: str
         prediction=image.prediction,
         explainer=explainer,
         attack=cell.attack,
-        norm=cell.budget.norm,
+        norm=cell.budget.ball,
         epsilon=cell.budget.epsilon,
         seed=cell.seed,
         metric=metric,
@@ -108,4 +111,6 @@ def _measurement(record: RunRecord, image: ImageRow, explainer: str, metric: str
         confidence_after=image.confidence_after,
         target=image.target,
         chance=image.chance.get(explainer, {}).get(metric),
+        made_on=cell.made_on or "",
+        cautions="; ".join(image.cautions),
     )

@@ -2,13 +2,22 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from robustlab.records import ImageOutcome, Role
 from robustlab.reporting.results import Measurement
 
 COUNTED: Final[tuple[ImageOutcome, ...]] = ("ok", "infeasible")
 """Outcomes whose value is a drift within the budget."""
+
+
+class Valued(Protocol):
+    """A value of one image."""
+
+    @property
+    def image_id(self) -> str: ...
+    @property
+    def value(self) -> float | None: ...
 
 
 class Group(NamedTuple):
@@ -22,6 +31,7 @@ class Group(NamedTuple):
     norm: str
     epsilon: float
     metric: str
+    made_on: str
 
 
 @dataclass(frozen=True)
@@ -72,7 +82,7 @@ def samples(measurements: Iterable[Measurement]) -> list[Sample]:
     return [Sample(group, tuple(items)) for group, items in found.items()]
 
 
-def per_image(items: Iterable[Measurement]) -> dict[str, float]:
+def per_image(items: Iterable[Valued]) -> dict[str, float]:
     """One value per image: the mean over its seeds."""
     found: dict[str, list[float]] = {}
     for item in items:

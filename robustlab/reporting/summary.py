@@ -37,7 +37,9 @@ class SummaryRow:
         control: mean of the random-sign control over its own images.
         beats_control: by the paired interval; "" where there is no control.
         path: where the attack's gradients came from.
-        disturbs: "image" or "model"; of the latter, drift is what a map should do.
+        disturbs: "image"; "model", and then drift is what a map should do; or "both", a
+            shift that the model undoes, and then a map should stay.
+        made_on: the model that the attack looked at; "" is the judged one.
         forwards_per_image, backwards_per_image: whole-model passes of the cell, which
             several explainers may share.
         flags: short cautions, joined by "; " in the file.
@@ -83,6 +85,7 @@ class SummaryRow:
     control_name: str
     seeds: int
     disturbs: str = "image"
+    made_on: str = ""
 
 
 @dataclass(frozen=True)
@@ -166,7 +169,8 @@ def _mean(items: Iterable[Measurement]) -> float | None:
 
 
 def _cell_of(group: Group) -> tuple[object, ...]:
-    return group.model, group.data, group.against, group.attack, group.norm, group.epsilon
+    where = group.model, group.data, group.made_on
+    return *where, group.against, group.attack, group.norm, group.epsilon
 
 
 def _costs(records: Iterable[RunRecord]) -> dict[tuple[object, ...], Cost]:
@@ -175,7 +179,8 @@ def _costs(records: Iterable[RunRecord]) -> dict[tuple[object, ...], Cost]:
     for record in records:
         cell = record.cell
         budget = cell.budget
-        key = cell.model, cell.data, cell.against or "", cell.attack, budget.norm, budget.epsilon
+        where = cell.model, cell.data, cell.made_on or ""
+        key = *where, cell.against or "", cell.attack, budget.ball, budget.epsilon
         if record.outcome == "ok":
             found.setdefault(key, []).append(record)
     return {key: _cost(group) for key, group in found.items()}

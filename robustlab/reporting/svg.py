@@ -61,7 +61,9 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def inline(figure: Figure, *, name: str, description: str, css_class: str) -> Markup:
+def inline(
+    figure: Figure, *, name: str, description: str, css_class: str, title: str = ""
+) -> Markup:
     """The figure as an ``<svg>`` element for a page.
 
     Args:
@@ -69,6 +71,7 @@ def inline(figure: Figure, *, name: str, description: str, css_class: str) -> Ma
         name: prefix of its identifiers; must be unique on the page.
         description: what a reader who cannot see it must know.
         css_class: class of the element.
+        title: its name, where the description is too long to be one.
     """
     text = StringIO()
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
@@ -79,11 +82,19 @@ def inline(figure: Figure, *, name: str, description: str, css_class: str) -> Ma
     drawing = drawing[drawing.index("<svg") :]
     drawing = re.sub(r"<metadata>.*?</metadata>\s*", "", drawing, flags=re.DOTALL)
     drawing = _scoped(_themed(drawing), name)
+    said = (
+        f'aria-labelledby="{name}-title" aria-describedby="{name}-desc"'
+        if title
+        else f'aria-label="{escape(description)}"'
+    )
     head = (
-        f'<svg class="{escape(css_class)}" role="img" aria-label="{escape(description)}" '
+        f'<svg class="{escape(css_class)}" role="img" {said} '
         f'viewBox="{_attribute(drawing, "viewBox")}"'
         f' width="{_pixels(drawing, "width")}" height="{_pixels(drawing, "height")}">'
     )
+    if title:
+        head += f'<title id="{name}-title">{escape(title)}</title>'
+        head += f'<desc id="{name}-desc">{escape(description)}</desc>'
     body = drawing[drawing.index(">") + 1 :].strip()
     return Markup(head + body)  # noqa: S704 - matplotlib escapes text, the head is escaped
 

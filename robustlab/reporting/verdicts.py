@@ -45,7 +45,8 @@ def flags(
         found += {
             "no": ["does not beat random sign"],
             "undecided": ["not clearly beyond random sign"],
-            "": ["no random-sign control"],
+            # a shift that the model undoes has no random counterpart
+            "": ["no random-sign control"] if disturbs == "image" else [],
             "yes": [],
         }[verdict]
     if sample.role == "none" and moved(drift.mean, metric):

@@ -7,7 +7,7 @@ MINUS: Final = "\u2212"
 
 
 class Aimed(Protocol):
-    """Anything that has an attack, the explainer it aimed at and the one it was measured on."""
+    """An attack, the explainer and model it was made on, and the explainer it was measured on."""
 
     @property
     def attack(self) -> str: ...
@@ -15,6 +15,8 @@ class Aimed(Protocol):
     def against(self) -> str: ...
     @property
     def explainer(self) -> str: ...
+    @property
+    def made_on(self) -> str: ...
 
 
 def number(value: float | None) -> str:
@@ -49,24 +51,46 @@ def signed(value: float | None) -> str:
 
 
 def budget(norm: str, epsilon: float) -> str:
-    """``8/255`` where papers would write an L∞ budget so, else the number: ``0.3``."""
-    steps = epsilon * 255
-    short = abs(epsilon - round(epsilon, 3)) < 1e-9
-    if norm == "linf" and not short and abs(steps - round(steps, 2)) < 1e-6:
-        return f"{round(steps, 2):g}/255"
-    return f"{epsilon:.4g}"
+    """``8/255`` where papers would write an L∞ budget so, else the number: ``0.3``.
+
+    A patch covers a share of the area, ``5 %``; a grid is said: ``2/255 (8 bit)``.
+    """
+    ball, _, grid = norm.partition("/")
+    return _radius(ball, epsilon) + (f" ({_grid(grid)})" if grid else "")
 
 
 def norm_name(norm: str) -> str:
-    """``L∞`` and ``L2`` for the norms of the lab."""
-    return {"linf": "L∞", "l2": "L2"}.get(norm, norm)
+    """``L∞``, ``L2`` and ``patch area`` for the norms of the lab; ``L∞, 8 bit`` on a grid."""
+    ball, _, grid = norm.partition("/")
+    name = {"linf": "L∞", "l2": "L2", "patch": "patch area"}.get(ball, ball)
+    return f"{name}, {_grid(grid)}" if grid else name
+
+
+def _radius(ball: str, epsilon: float) -> str:
+    steps = epsilon * 255
+    short = abs(epsilon - round(epsilon, 3)) < 1e-9
+    if ball == "linf" and not short and abs(steps - round(steps, 2)) < 1e-6:
+        return f"{round(steps, 2):g}/255"
+    if ball == "patch":
+        return f"{100 * epsilon:.3g}\u202f%"
+    return f"{epsilon:.4g}"
+
+
+def _grid(name: str) -> str:
+    """``8 bit`` for ``8bit``."""
+    return name.removesuffix("bit") + " bit"
 
 
 def attack_name(row: Aimed) -> str:
-    """The attack's label; a transferred attack says which explainer it aimed at."""
+    """The attack's label; a transferred attack says what it was made on."""
     if row.against and row.against != row.explainer:
-        return f"{row.attack} (aimed at {row.against})"
-    return row.attack
+        return f"{waged(row)} (aimed at {row.against})"
+    return waged(row)
+
+
+def waged(row: Aimed) -> str:
+    """The attack's label, and the model it looked at where that is not the judged one."""
+    return f"{row.attack} made on {row.made_on}" if row.made_on else row.attack
 
 
 def count(number: int, noun: str) -> str:

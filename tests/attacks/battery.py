@@ -61,11 +61,24 @@ def check_form(problem: Problem, proposal: Tensor) -> None:
 
 def check_budget(problem: Problem, budget: Budget, proposal: Tensor) -> None:
     delta = (proposal.double() - problem.images.double()).flatten(1)
-    length = torch.linalg.vector_norm(delta, float("inf") if budget.norm == "linf" else 2, dim=1)
+    if budget.norm == "patch":
+        length = torch.tensor([patch_area(d) for d in delta.view_as(proposal)])
+    else:
+        order = float("inf") if budget.norm == "linf" else 2
+        length = torch.linalg.vector_norm(delta, order, dim=1)
     assert (length <= budget.epsilon + SLACK).all(), f"left the ball: {length.tolist()}"
     low, high = float(proposal.min()), float(proposal.max())
     assert low >= budget.lower - SLACK, f"left the box: {low}"
     assert high <= budget.upper + SLACK, f"left the box: {high}"
+
+
+def patch_area(delta: Tensor) -> float:
+    """Share of the picture of the square around all that changed."""
+    rows, columns = delta.ne(0).any(0).nonzero(as_tuple=True)
+    if not len(rows):
+        return 0.0
+    side = 1 + max(int(rows.max() - rows.min()), int(columns.max() - columns.min()))
+    return side**2 / (delta.shape[1] * delta.shape[2])
 
 
 def check_feasible(attack: Any, problem: Problem, proposal: Tensor) -> None:

@@ -6,7 +6,19 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 
-from attacks import ATTACKS, PGD, RandomNoise, RandomSign, TargetRegion, TopK, build
+from attacks import (
+    ATTACKS,
+    MIFGSM,
+    PGD,
+    CarliniWagner,
+    DeepFool,
+    RandomNoise,
+    RandomSign,
+    TargetRegion,
+    TopK,
+    build,
+)
+from attacks.explanation import worst_case
 from attacks.explanation.ascent import ascend
 from attacks.explanation.objectives import FillRegion
 from robustlab.core.budget import Budget
@@ -17,9 +29,21 @@ from tests.attacks.problems import network, posed
 from tests.nets import pictures
 
 BUDGETS = {"linf": Budget("linf", 6 / 255), "l2": Budget("l2", 0.25)}
-BLIND = ("none", "random_sign", "random_noise", "fgsm", "pgd")  # to the explanation
-AIMED = {"top_k": {"k": 30}, "mass_center": {}, "target_region": {}, "target_map": {}}
+PATCH = Budget("patch", 16 / 144)
+# blind to the explanation
+BLIND = ("none", "random_sign", "random_noise", "fgsm", "pgd", "mi_fgsm", "deep_fool")
+SHORTEST = {"carlini_wagner": {"steps": 8, "binary_search_steps": 4, "step_size": 0.05}}
+# these lead the prediction away
+STEERED = {"dual": {"steps": 4}, "patch": {"steps": 3}}
+PLAIN = ("mass_center", "target_region", "target_map", "map_distance")
+AIMED = {"top_k": {"k": 30}} | {name: {} for name in PLAIN}
 BY_QUERIES = {"black_box": {"k": 30, "queries": 6, "population": 3, "grid": 4}}
+# several explainers, several images, several attacks
+MANIFOLD = {
+    "ensemble": {"k": 30, "steps": 3, "of": ["gradient", "grad_cam"]},
+    "universal": {"k": 30, "steps": 4, "images": 2, "fit": {"name": "photos", "size": 12}},
+    "worst_case": {"k": 30, "effort": "quick"},
+}
 # network, explainer, options: both gradient paths, and two explainers that have only one
 SCENES = [
     ("plain", "gradient", {"path": "hessian_vector"}),
@@ -29,8 +53,25 @@ SCENES = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def short_efforts(monkeypatch):
+    """The worst case in few steps: here it must keep promises, not be strong."""
+    monkeypatch.setattr(worst_case, "EFFORT", {"quick": (2, 6, 3)})
+
+
 def test_every_attack_is_in_the_battery():
-    assert {*BLIND, *AIMED, *BY_QUERIES} == set(ATTACKS)
+    assert {*BLIND, *SHORTEST, *AIMED, *STEERED, *BY_QUERIES, *MANIFOLD} == set(ATTACKS)
+
+
+def small(name):
+    """The attack, quick."""
+    options = {"steps": 3} | AIMED[name] if name in AIMED else BY_QUERIES.get(name, {})
+    more = SHORTEST.get(name, {}) | STEERED.get(name, {}) | MANIFOLD.get(name, {})
+    return build(name, **options, **more)
+
+
+def budget_of(name, norm="linf"):
+    return PATCH if name == "patch" else BUDGETS["l2" if name in SHORTEST else norm]
 
 
 @pytest.mark.parametrize("norm", BUDGETS)
@@ -38,6 +79,25 @@ def test_every_attack_is_in_the_battery():
 @pytest.mark.parametrize("name", BLIND)
 def test_blind_attack_keeps_its_promises(name, net, norm):
     check_attack(build(name), posed(net), BUDGETS[norm], feasible=False)
+
+
+@pytest.mark.parametrize("net", ["plain", "residual"])
+@pytest.mark.parametrize("name", SHORTEST)
+def test_shortest_attack_keeps_its_promises(name, net):
+    proposal = check_attack(small(name), posed(net), BUDGETS["l2"], feasible=False)
+    assert not torch.equal(proposal, posed(net).images), "nothing was checked: no image moved"
+
+
+@pytest.mark.parametrize(("net", "explainer", "options"), SCENES, ids=str)
+@pytest.mark.parametrize(
+    ("name", "budget"),
+    [("dual", BUDGETS["linf"]), ("dual", BUDGETS["l2"]), ("patch", PATCH)],
+    ids=str,
+)
+def test_steered_attack_keeps_its_promises(name, budget, net, explainer, options):
+    attack, problem = build(name, **STEERED[name], **options), posed(net, explainer)
+    proposal = check_attack(attack, problem, budget, feasible=False)
+    assert not torch.equal(proposal, problem.images), "nothing was checked: no image moved"
 
 
 @pytest.mark.parametrize("norm", BUDGETS)
@@ -59,11 +119,31 @@ def test_black_box_attack_keeps_its_promises(goal, norm):
     assert not torch.equal(proposal, problem.images), "nothing was checked: no image moved"
 
 
+@pytest.mark.parametrize("norm", BUDGETS)
+@pytest.mark.parametrize("name", MANIFOLD)
+def test_manifold_attack_keeps_its_promises(name, norm):
+    problem = posed("residual", "grad_cam")
+    feasible = name != "universal"  # it knows nothing of the images that it is put on
+    proposal = check_attack(
+        build(name, **MANIFOLD[name]), problem, BUDGETS[norm], feasible=feasible
+    )
+    assert not torch.equal(proposal, problem.images), "nothing was checked: no image moved"
+
+
 @pytest.mark.parametrize(
     ("attack", "explainer", "norm", "feasible"),
     [
         (PGD(random_start=True), "gradient", "linf", False),
         (PGD(random_start=True, against="label"), "gradient", "l2", False),
+        (PGD(toward="least_likely"), "gradient", "linf", False),
+        (MIFGSM(toward="runner_up"), "gradient", "l2", False),
+        (DeepFool(against="label"), "gradient", "linf", False),
+        (
+            CarliniWagner(toward=1, steps=8, binary_search_steps=4, step_size=0.05),
+            "gradient",
+            "l2",
+            False,
+        ),
         (RandomSign(tries=4, like=TopK(k=30)), "gradient", "linf", True),
         (RandomSign(tries=4, like=TargetRegion()), "grad_cam", "l2", True),
         (TopK(k=30, steps=3, select="last"), "gradient", "linf", False),
@@ -92,20 +172,19 @@ def test_variant_keeps_its_promises(attack, explainer, norm, feasible):
 @pytest.mark.parametrize("norm", BUDGETS)
 @pytest.mark.parametrize("name", ATTACKS)
 def test_single_precision_stays_single_and_inside(name, norm):
-    options = {"steps": 3} | AIMED[name] if name in AIMED else BY_QUERIES.get(name, {})
     problem = posed(deepcopy(network("plain")).float(), images=pictures().float())
+    budget = budget_of(name, norm)
     with untouched(problem):
-        proposal = build(name, **options).propose(problem, BUDGETS[norm])
+        proposal = small(name).propose(problem, budget)
     check_form(problem, proposal)
-    check_budget(problem, BUDGETS[norm], proposal)
+    check_budget(problem, budget, proposal)
 
 
 @pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad")
 @pytest.mark.parametrize("name", ATTACKS)
 def test_images_that_collect_gradients_leave_no_graph_behind(name):
-    options = {"steps": 2} | AIMED[name] if name in AIMED else BY_QUERIES.get(name, {})
     problem = posed("plain", images=pictures().requires_grad_())
-    assert not build(name, **options).propose(problem, BUDGETS["linf"]).requires_grad
+    assert not small(name).propose(problem, budget_of(name)).requires_grad
 
 
 class Broken(RandomNoise):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attacks import MassCenter, TargetRegion, TopK, build
-from attacks.explanation import ascent
+from attacks.explanation import gradients
 from robustlab.core.budget import Budget
 from robustlab.core.judge import judge
 from robustlab.core.randomness import uniform
@@ -258,12 +258,12 @@ def test_beta_grows_geometrically():
 def test_every_step_uses_its_own_beta(monkeypatch):
     used = []
 
-    class Recorded(ascent.Smoothed):
+    class Recorded(gradients.Smoothed):
         def __init__(self, inner, beta):
             used.append(beta)
             super().__init__(inner, beta)
 
-    monkeypatch.setattr(ascent, "Smoothed", Recorded)
+    monkeypatch.setattr(gradients, "Smoothed", Recorded)
     attack = TopK(k=K, steps=3, path="double_backward", beta=(4.0, 36.0))
     attack.propose(posed(network("plain")), BUDGET)
     assert used == pytest.approx([4, 12, 36])

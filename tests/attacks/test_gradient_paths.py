@@ -6,7 +6,8 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from attacks import build
-from attacks.explanation.ascent import _by_double_backward, _by_products
+from attacks.explanation import gradients
+from attacks.explanation.gradients import by_double_backward
 from robustlab.core.budget import Budget
 from robustlab.core.errors import NotDifferentiable
 from robustlab.explainers import (
@@ -40,7 +41,7 @@ def away(images: Tensor, seed: int = 2) -> Tensor:
 
 def by_products(problem, images, objective, probe=TINY):
     raw = problem.explainer.explain(problem.model, images, problem.targets, ids=problem.ids)
-    return _by_products(problem, images, raw, objective, probe)
+    return gradients.by_products(problem, images, raw, objective, probe)
 
 
 def cosines(a: Tensor, b: Tensor) -> Tensor:
@@ -52,7 +53,7 @@ def cosines(a: Tensor, b: Tensor) -> Tensor:
 def test_both_paths_agree_on_a_smooth_net(explainer, attack):
     problem = posed("smooth", explainer, pictures(size=8))
     objective, images = attack.objective(problem), away(problem.images)
-    exact = _by_double_backward(problem, images, objective, None)
+    exact = by_double_backward(problem, images, objective, None)
     probed = by_products(problem, images, objective)
     torch.testing.assert_close(probed, exact, rtol=1e-3, atol=1e-4 * float(exact.abs().max()))
     rough = by_products(problem, images, objective, probe=8 / 255)  # as long as attacks use
@@ -74,7 +75,7 @@ def test_both_paths_agree_on_a_smooth_net(explainer, attack):
 def test_double_backward_is_the_derivative_of_the_loss(explainer, attack):
     problem = posed("smooth", explainer, pictures(size=8))
     objective, images = attack.objective(problem), away(problem.images)
-    gradient = _by_double_backward(problem, images, objective, None)
+    gradient = by_double_backward(problem, images, objective, None)
     direction = away(torch.zeros_like(images), seed=7)
 
     def loss(h: float) -> Tensor:
@@ -91,7 +92,7 @@ def test_without_the_product_rule_the_paths_would_not_agree():
     """One published attack drops the term of the explicit image: the comparison sees it."""
     problem = posed("smooth", InputXGradient(), pictures(size=8))
     objective, images = build("target_region").objective(problem), away(problem.images)
-    exact = _by_double_backward(problem, images, objective, None)
+    exact = by_double_backward(problem, images, objective, None)
     plain = posed("smooth", Gradient(), pictures(size=8))
     assert cosines(by_products(plain, images, objective), exact).max() < 0.95
 
@@ -103,10 +104,10 @@ def test_without_the_product_rule_the_paths_would_not_agree():
 def test_the_logit_gradient_of_a_relu_net_has_no_slope(attack):
     problem = posed("plain", Gradient())
     objective, images = attack.objective(problem), away(problem.images)
-    zero = _by_double_backward(problem, images, objective, None)
+    zero = by_double_backward(problem, images, objective, None)
     assert torch.equal(zero, torch.zeros_like(images))
     for other in (
-        _by_double_backward(problem, images, objective, 10.0),  # the softplus surrogate
+        by_double_backward(problem, images, objective, 10.0),  # the softplus surrogate
         by_products(problem, images, objective, probe=8 / 255),  # differences over a distance
     ):
         assert (other.flatten(1).abs().amax(1) > 0).all()
@@ -120,7 +121,7 @@ def test_the_logit_gradient_of_a_relu_net_has_no_slope(attack):
 def test_other_maps_of_a_relu_net_have_one(explainer):
     problem = posed("plain", explainer)
     objective = build("target_region").objective(problem)
-    gradient = _by_double_backward(problem, away(problem.images), objective, None)
+    gradient = by_double_backward(problem, away(problem.images), objective, None)
     assert (gradient.flatten(1).abs().amax(1) > 0).all()
 
 

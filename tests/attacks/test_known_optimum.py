@@ -134,17 +134,26 @@ def test_reaches_the_optimum_of_the_product_rule(name, path, budget, images):
 
 AIMED = [
     (name, {"steps": 4, "path": path, "beta": beta})
-    for name in ("top_k", "mass_center", "target_region", "target_map")
+    for name in ("top_k", "mass_center", "target_region", "target_map", "map_distance")
     for path, beta in (("hessian_vector", None), ("double_backward", None), ("double_backward", 9))
 ]
-AIMED += [("black_box", {"queries": 6, "population": 3, "grid": 2})]
-BLIND = [(name, {}) for name in ("none", "random_sign", "random_noise", "fgsm", "pgd")]
+AIMED += [
+    ("black_box", {"queries": 6, "population": 3, "grid": 2}),
+    ("worst_case", {"effort": "quick"}),
+    ("universal", {"fit": {"name": "photos", "size": SIZE}, "images": 2, "steps": 2}),
+    ("ensemble", {"of": ["gradient", {"name": "smooth_grad", "samples": 2}], "steps": 2}),
+]
+FREE = ("none", "random_sign", "random_noise", "fgsm", "pgd", "mi_fgsm", "deep_fool", "dual")
+BLIND = [(name, {}) for name in FREE]  # to whether this map moves
+WITH_K = ("top_k", "black_box", "worst_case", "ensemble", "universal")
+OF_ONE_NORM = {"carlini_wagner": "l2", "patch": "patch"}
+CASES_OF = [(norm, *case) for norm in ("linf", "l2") for case in AIMED + BLIND]
+CASES_OF += [(norm, name, {}) for name, norm in OF_ONE_NORM.items()]
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
-@pytest.mark.parametrize(("name", "options"), AIMED + BLIND, ids=str)
+@pytest.mark.parametrize(("norm", "name", "options"), CASES_OF, ids=str)
 def test_no_attack_moves_the_gradient_of_a_linear_model(name, options, norm):
-    options = options | ({"k": 5} if name in ("top_k", "black_box") else {})
+    options = options | ({"k": 5} if name in WITH_K else {})
     problem = posed(linear_net(), "gradient", pictures(size=SIZE))
     result = judge(build(name, **options), problem, Budget(norm, 0.2))
     overlap = metric("top_k_intersection", k=5)(result.clean_maps, result.maps)
@@ -157,7 +166,7 @@ def test_no_attack_moves_the_gradient_of_a_linear_model(name, options, norm):
 
 
 def test_every_attack_faces_the_linear_model():
-    assert {name for name, _ in AIMED + BLIND} == set(ATTACKS)
+    assert {name for _, name, _ in CASES_OF} == set(ATTACKS)
 
 
 @pytest.mark.parametrize("path", ["hessian_vector", "double_backward"])

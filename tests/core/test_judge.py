@@ -293,7 +293,7 @@ def test_passes_are_counted_for_the_attack_alone():
 
 def test_a_proposals_graph_ends_at_the_judge():
     weight = torch.ones((), requires_grad=True)
-    images, _, _ = propose(Scripted(lambda p: p.images * weight), posed(), BUDGET)
+    images = propose(Scripted(lambda p: p.images * weight), posed(), BUDGET).images
     assert not images.requires_grad
 
 

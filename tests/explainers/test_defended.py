@@ -249,7 +249,7 @@ def test_no_attack_beats_the_certificate():
     for radius in (0.03, 0.6):
         certified[radius] = certified_overlap(before, k, radius, sigma=sigma, samples=n)
         for name, options in (("top_k", {"k": k, "steps": 5}), ("pgd", {"steps": 5})):
-            found = propose(attacks.build(name, **options), problem, Budget("l2", radius))[0]
+            found = propose(attacks.build(name, **options), problem, Budget("l2", radius)).images
             kept[name, radius] = k * overlap(before[:, 0], explained(found, 1)[:, 0])
             assert (certified[radius] <= kept[name, radius] + 1e-9).all(), (name, radius)
     assert (certified[0.03] > 0).all(), "a certificate of nothing would be sound as well"

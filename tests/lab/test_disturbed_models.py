@@ -11,6 +11,7 @@ from robustlab.core.streaming import logits_of
 from robustlab.lab.api import attack
 from robustlab.lab.run import run_experiment
 from robustlab.metrics import build as metric
+from robustlab.records import Store
 from robustlab.reporting import load, summarise
 from tests.lab import tiny
 
@@ -65,3 +66,22 @@ def test_a_notebook_does_it_without_a_budget():
     assert float(result.drift("spearman").max()) < 0.9
     with pytest.raises(InvalidInput, match="budget"):
         attack(model, gradient, build("fgsm"), batch)
+
+
+def test_a_shift_that_the_model_undoes_reads_like_an_attack_on_images(tmp_path):
+    spec = tiny.spec(
+        explainers=["gradient", "input_x_gradient"], budgets=[], images=2,
+        attacks=[{"name": "constant_shift", "by": -1.0}],
+    )  # fmt: skip
+    outcome = run_experiment(spec, tmp_path, workers=1)
+    assert outcome.crashed == ()
+    (record,), _ = Store(tmp_path).load_all()
+    for image in record.images:
+        assert image.kept
+        assert image.outcome == "ok"
+        assert image.confidence_after == pytest.approx(image.confidence, abs=1e-6)
+        assert image.values["gradient"]["spearman"] == pytest.approx(1)
+        assert image.values["input_x_gradient"]["spearman"] < 0.9
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Disturbed models" not in page
+    assert "no random-sign control" not in page

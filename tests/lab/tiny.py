@@ -28,8 +28,10 @@ TINY: dict[str, Any] = {
     "budgets": [{"norm": "linf", "epsilon": [0.1]}],
     "metrics": [{"name": "top_k_intersection", "k": 50}, "spearman"],
     "gallery": {"images": 2},
+    "saving": [],
 }
 CHUNKS = 3
+TIMES = ("seconds", "attack_seconds", "provenance")
 CELLS = CHUNKS * (1 + 1 + 1 + 2 + 2)  # none, pgd and its control, top_k and its control twice
 
 
@@ -54,7 +56,7 @@ def numbers(folder: Path) -> dict[str, dict[str, Any]]:
     records = {}
     for path in sorted((folder / "cells").glob("*.json")):
         record = json.loads(path.read_text(encoding="utf-8"))
-        records[path.stem] = {k: v for k, v in record.items() if k not in ("seconds", "provenance")}
+        records[path.stem] = {k: v for k, v in record.items() if k not in TIMES}
     return records
 
 

@@ -27,6 +27,11 @@ class Node:
                 found += child.all(tag, css_class)
         return found
 
+    def section(self, name: str) -> "Node | None":
+        """The section with this identifier, if the page has one."""
+        found = [s for s in self.all("section") if s.attributes.get("id") == name]
+        return found[0] if found else None
+
 
 class _Builder(HTMLParser):
     def __init__(self) -> None:

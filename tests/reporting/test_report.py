@@ -4,13 +4,14 @@ import csv
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
 import pytest
 
 from robustlab import reporting
-from robustlab.records import RunRecord, Store
+from robustlab.records import RunRecord, SavedRow, Store
 from robustlab.reporting.wording import number
 from tests.reporting import fixture
 from tests.reporting.page import Node, parse
@@ -120,17 +121,30 @@ def test_failures_and_cautions_are_told(page: Node) -> None:
         assert words in text, words
 
 
-def test_identifiers_are_unique_and_every_reference_has_its_target(folder: Path) -> None:
-    text = (folder / "report.html").read_text()
+@pytest.fixture(params=["folder", "rich_folder"])
+def either(request: pytest.FixtureRequest) -> Path:
+    """A run with the drift alone, and one with everything else that a record may hold."""
+    return request.getfixturevalue(request.param)
+
+
+def test_identifiers_are_unique_and_every_reference_has_its_target(either: Path) -> None:
+    text = (either / "report.html").read_text()
     ids = re.findall(r'\bid="([^"]+)"', text)
     assert len(ids) == len(set(ids))
-    used = set(re.findall(r'(?:url\(#|href="#|aria-labelledby=")([^)"]+)', text))
+    used = set(re.findall(r'(?:url\(#|href="#|aria-(?:labelled|described)by=")([^)"]+)', text))
     assert used <= set(ids)
 
 
-def test_nothing_points_outside(folder: Path) -> None:
+def test_every_section_is_linked(rich_page: Node) -> None:
+    (nav,) = rich_page.all("nav")
+    linked = [link.attributes["href"].removeprefix("#") for link in nav.all("a")]
+    assert linked == [s.attributes["id"] for s in rich_page.all("section") if "id" in s.attributes]
+    assert {"certificates", "transfer", "strength", "saved"} < set(linked)
+
+
+def test_nothing_points_outside(either: Path) -> None:
     for name in ("report.html", "gallery.html"):
-        text = (folder / name).read_text()
+        text = (either / name).read_text()
         allowed = ("http://www.w3.org/",)  # names of XML vocabularies, never fetched
         links = re.findall(r"https?://[^\s\"'<]+", text)
         assert all(link.startswith(allowed) for link in links)
@@ -153,9 +167,12 @@ def evil(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Every text that a user or a file name can bring is an attack on the page."""
     path = tmp_path_factory.mktemp("evil")
     cell = fixture.cells(images=1)[-1]
-    names = {"ids": (EVIL,), "model": EVIL, "data": EVIL, "target": EVIL}
-    cell = type(cell)(**{**vars(cell), **names})
+    names = {"ids": (EVIL,), "model": EVIL, "data": EVIL, "target": EVIL, "made_on": EVIL}
+    cell = replace(cell, **names, explainers=fixture.EXPLAINERS)
     record = fixture.record(cell, cautions=(EVIL,), provenance={EVIL: EVIL}, path=EVIL)
+    image = record.images[0]
+    files = {EVIL: SavedRow(kept=True, values=image.values, survives={})}
+    record = replace(record, images=(replace(image, saved=files, cautions=(EVIL,)),))
     data = fixture.manifest([cell], name=EVIL, question=EVIL, models=[EVIL], spec={EVIL: EVIL})
     data["attacks"]["top_k"]["summary"] = EVIL
     data["plan"].append({**data["plan"][0], "key": "crash", "seed": 1})
@@ -175,6 +192,11 @@ def test_user_text_is_harmless(evil: Path, name: str) -> None:
     assert "<script>alert" not in text
     page = parse(text)
     assert EVIL in page.text
+    if name == "report.html":
+        for section in ("saved", "transfer", "cautions"):
+            found = page.section(section)
+            assert found is not None
+            assert EVIL in found.text or EVIL.upper() in found.text, section
     assert len([node for node in page.all("script") if "type" not in node.attributes]) == 1
 
 

@@ -36,6 +36,10 @@ def test_numbers(value: float | None, text: str) -> None:
         ("linf", 0.1234567, "0.1235"),
         ("l2", 8 / 255, "0.03137"),
         ("l2", 1.5, "1.5"),
+        ("patch", 0.05, "5\u202f%"),
+        ("patch", 64**2 / 224**2, "8.16\u202f%"),
+        ("linf/8bit", 2 / 255, "2/255 (8 bit)"),
+        ("patch/8bit", 0.1, "10\u202f% (8 bit)"),
     ],
 )
 def test_budgets(norm: str, epsilon: float, text: str) -> None:
@@ -51,3 +55,11 @@ def test_percent() -> None:
     assert wording.percent(0.42).replace("\u202f", " ") == "42 %"
     assert wording.percent(0.004).replace("\u202f", " ") == "0.4 %"
     assert wording.percent(0.0).replace("\u202f", " ") == "0 %"
+
+
+@pytest.mark.parametrize(
+    ("norm", "text"),
+    [("linf", "L∞"), ("l2", "L2"), ("patch", "patch area"), ("linf/8bit", "L∞, 8 bit")],
+)
+def test_norms(norm: str, text: str) -> None:
+    assert wording.norm_name(norm) == text

@@ -1,19 +1,16 @@
 """Several explanations as one: whoever attacks the aggregate has to move all of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Final, Literal, cast
+from typing import ClassVar, Final, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from robustlab.core.errors import InvalidInput
 from robustlab.core.maps import Post, shares, to_maps
-from robustlab.core.tables import build, options_of
 from robustlab.core.types import About, Differentiable, Explainer, Passes, Resolvable
-
-# an explainer by name, with all its options: plain, hashable, and the same after JSON
-Member = tuple[str, tuple[tuple[str, Any], ...]]
+from robustlab.explainers.members import Given, Member, read_member, rebuilt, stored
 
 FLAT: Final = 1e-24  # a variance below this is none; its root has no slope at 0
 
@@ -49,7 +46,7 @@ class Aggregate:
         needs="what its members need",
     )
     differentiable: ClassVar[Differentiable] = "exact"
-    of: tuple[str | Member | Mapping[str, Any], ...] = (
+    of: tuple[Given, ...] = (
         "gradient",
         "input_x_gradient",
         "integrated_gradients",
@@ -69,8 +66,7 @@ class Aggregate:
     @property
     def members(self) -> tuple[Explainer, ...]:
         """The explainers themselves."""
-        table = _table()
-        return tuple(table[name](**dict(options)) for name, options in self._stored)
+        return tuple(rebuilt(member) for member in self._stored)
 
     @property
     def surrogate_helps(self) -> bool:
@@ -103,7 +99,7 @@ class Aggregate:
         settled = []
         for (name, _), member in zip(self._stored, self.members, strict=True):
             chosen = member.resolved(model, images) if isinstance(member, Resolvable) else member
-            settled.append(_stored(name, chosen))
+            settled.append(stored(name, chosen))
         return replace(self, of=tuple(settled))
 
     def cost(self) -> Passes:
@@ -115,13 +111,9 @@ class Aggregate:
         return cast(tuple[Member, ...], self.of)  # since __post_init__
 
 
-def _checked(given: str | Member | Mapping[str, Any]) -> Member:
+def _checked(given: Given) -> Member:
     """A member as it is stored, or why it cannot be one."""
-    name, options = _parsed(given)
-    try:
-        explainer = build(_table(), "explainer", name, options)
-    except InvalidInput as error:
-        raise error.within("of") from None
+    name, explainer = read_member(given)
     if isinstance(explainer, Aggregate):
         raise InvalidInput("of", "an aggregate cannot be a member", "name its members instead")
     if explainer.about.scope == "global":
@@ -132,28 +124,4 @@ def _checked(given: str | Member | Mapping[str, Any]) -> Member:
             f"{name} has no exact derivative, so no gradient attack could test the aggregate",
             "most explainers have one: robustlab list explainers",
         )
-    return _stored(name, explainer)
-
-
-def _parsed(given: str | Member | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Name and options, however they were written."""
-    if isinstance(given, str):
-        return given, {}
-    if isinstance(given, Mapping):
-        if "name" not in given:
-            raise InvalidInput("of", f"{dict(given)} names no explainer", "write {name: ...}")
-        return given["name"], {key: value for key, value in given.items() if key != "name"}
-    name, options = given
-    return name, dict(options)
-
-
-def _stored(name: str, explainer: Explainer) -> Member:
-    """With all options, also those at their defaults: a record says what was computed."""
-    return name, tuple(options_of(explainer).items())
-
-
-def _table() -> Mapping[str, type[Explainer]]:
-    # The table holds Aggregate itself, so it exists only after this file has been imported.
-    from robustlab.explainers import EXPLAINERS
-
-    return EXPLAINERS
+    return stored(name, explainer)

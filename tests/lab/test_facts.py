@@ -1,0 +1,106 @@
+"""What is recorded of imitations, patches and certificates, computed again by hand."""
+
+import numpy as np
+import pytest
+import torch
+
+import attacks
+import robustlab as rl
+from robustlab.core.streaming import logits_of
+from robustlab.explainers.defended.certificate import certified_overlap
+from robustlab.lab.run import run_experiment
+from robustlab.records import Store
+from tests.lab import tiny
+
+
+def run(folder, **changes):
+    spec = tiny.spec(images=2, saving=[], gallery={"images": 2}, **changes)
+    outcome = run_experiment(spec, folder, workers=1)
+    assert outcome.crashed == ()
+    found, _ = Store(folder).load_all()
+    return [r for r in found if r.cell.role == "attack"], Store(folder)
+
+
+def scene(record, explainer):
+    batch = rl.data.load("mnist_5k").pick(record.cell.ids)
+    return rl.models.load("small_cnn"), rl.explainers.build(explainer), batch
+
+
+def test_an_imitation_says_how_like_its_target_it_is(tmp_path):
+    records, store = run(tmp_path, attacks=[{"name": "target_map", "steps": 3}])
+    for record in records:
+        (name,) = record.cell.explainers
+        model, explainer, batch = scene(record, name)
+        made = rl.attack(
+            model, explainer, attacks.build("target_map", steps=3), batch, rl.Budget("linf", 0.1)
+        )
+        target = made.clean_maps.roll(-1, 0)
+        before, after = (torch.softmax(logits_of(model, x), 1) for x in (batch.images, made.images))
+        for i, image in enumerate(record.images):
+            facts = image.facts[name]
+            assert facts["pearson_to_target"] == pytest.approx(pearson(target, made.maps, i))
+            assert facts["pearson_to_original"] == pytest.approx(
+                pearson(made.clean_maps, made.maps, i)
+            )
+            assert facts["pearson_to_target_before"] == pytest.approx(
+                pearson(target, made.clean_maps, i)
+            )
+            change = float((after[i] - before[i]).abs().max())
+            assert facts["output_change"] == pytest.approx(change, abs=1e-7)
+            assert facts["image_ssim"] == pytest.approx(ssim(batch.images, made.images, i))
+        with np.load(store.artefact_path(record.key)) as arrays:
+            shown = torch.from_numpy(arrays["maps_target"][:, 0].astype(np.float32))
+        scale = target / target.abs().amax((1, 2), keepdim=True)
+        torch.testing.assert_close(shown, scale, atol=1e-3, rtol=0)
+
+
+def pearson(a, b, i):
+    return np.corrcoef(a[i].numpy().ravel(), b[i].numpy().ravel())[0, 1]
+
+
+def ssim(a, b, i):
+    from skimage.metrics import structural_similarity
+
+    return structural_similarity(
+        a[i, 0].double().numpy(), b[i, 0].double().numpy(), data_range=1.0,
+        gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
+    )  # fmt: skip
+
+
+def test_a_patch_says_how_much_of_the_map_lies_on_it(tmp_path):
+    patch = {"name": "patch", "steps": 2}
+    records, _ = run(
+        tmp_path, attacks=[patch], budgets=[{"norm": "patch", "epsilon": 0.1}], target="current"
+    )
+    for record in records:
+        (name,) = record.cell.explainers
+        model, explainer, batch = scene(record, name)
+        made = rl.attack(model, explainer, attacks.build(**patch), batch,
+                         rl.Budget("patch", 0.1), target="current")  # fmt: skip
+        on = (made.images != batch.images).any(1)
+        for i, image in enumerate(record.images):
+            positive = made.maps[i].clamp(min=0)
+            expected = float(positive[on[i]].sum() / positive.sum())
+            assert image.facts[name]["energy_in_patch"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_certificate_stands_beside_the_attack(tmp_path):
+    options = {"samples": 64, "sigma": 0.3, "gamma": 0.1, "tau": 0.2}
+    records, _ = run(
+        tmp_path,
+        explainers=[{"name": "sparsified_smooth_grad", **options}],
+        attacks=[{"name": "top_k", "k": 50, "steps": 1}],
+        budgets=[{"norm": "l2", "epsilon": 0.01}],
+    )
+    (record,) = records
+    model, _, batch = scene(record, "gradient")
+    raw = rl.explainers.build("sparsified_smooth_grad", **options).explain(
+        model, batch.images, logits_of(model, batch.images).argmax(1), ids=batch.ids
+    )
+    expected = certified_overlap(raw, 50, 0.01, sigma=0.3, samples=64)
+    for i, image in enumerate(record.images):
+        facts = image.facts["sparsified_smooth_grad"]
+        assert facts["certified_overlap"] == pytest.approx(int(expected[i]) / 50)
+        assert facts["certified_radius"] == 0.01
+        drift = image.values["sparsified_smooth_grad"]["top_k_intersection"]
+        assert facts["certified_overlap"] <= drift
