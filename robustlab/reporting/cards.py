@@ -137,7 +137,7 @@ def cards_of(
                     (moved, maps[1]),
                     kind,
                 ),
-                *_target(album, wanted, signed, f"what {explainer} of {name} was to look like"),
+                *_target(album, artefact, wanted, signed, f"the map wanted of {name}"),
             ),
             figures=tuple(_figures(record, image, explainer, controls)),
             crisp=crisp,
@@ -145,14 +145,15 @@ def cards_of(
 
 
 def _target(
-    album: Album, wanted: NDArray[Any] | None, signed: bool, words: str
+    album: Album, artefact: Artefact, wanted: NDArray[Any] | None, signed: bool, words: str
 ) -> tuple[View, ...]:
-    """The map that an imitation was after; alone, since it belongs to another picture."""
+    """The map that an imitation was after; on no picture, since it belongs to another one."""
     if wanted is None:
         return ()
     key = album.add(pictures.heat, wanted, signed=signed)
-    # twice, because the page greys the lowest layer
-    return (View("target map", words, (key, key), "signed" if signed else "positive"),)
+    ground = np.full_like(artefact.clean[0], 255 if signed else 0)
+    blank = album.add(pictures.photograph, ground)
+    return (View("target map", words, (blank, key), "signed" if signed else "positive"),)
 
 
 @dataclass(frozen=True)
