@@ -1,21 +1,23 @@
 """Finding a user's mistake before any work is done: one image through everything cheap."""
 
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
 from robustlab.core.batch import Batch
-from robustlab.core.errors import InvalidInput
+from robustlab.core.errors import InvalidInput, NotDifferentiable
 from robustlab.core.judge import check_labels, choose_targets
 from robustlab.core.streaming import logits_of
-from robustlab.core.types import Problem, RegionMetric, Resolvable
+from robustlab.core.types import ModelAttack, Problem, RegionMetric, Resolvable
 from robustlab.data import Dataset
 from robustlab.lab.measuring import region_masks
 from robustlab.lab.origins import load_model, model_of
 from robustlab.lab.plan import Cell, Plan
-from robustlab.lab.waging import Measured
+from robustlab.lab.waging import Measured, Waged, budgets_of
 
 CHEAP: Final = 64  # passes of one image; a dearer explainer is tried when its turn comes
 
@@ -69,8 +71,18 @@ def _check_model(cell: Cell, plan: Plan, dataset: Dataset) -> None:
         with located("attacks", waged.label):
             if objective is not None:
                 objective(problem)
+            _try_norms(waged, problem, plan)
             if getattr(waged.attack, "against", None) == "label" and bool((labels < 0).any()):
                 raise InvalidInput("against", "'label' was asked for but some images have none")
+
+
+def _try_norms(waged: Waged, problem: Problem, plan: Plan) -> None:
+    """Let an attack refuse a kind of budget that it was not made for, at a radius of 0."""
+    if waged.role != "attack" or isinstance(waged.attack, ModelAttack):
+        return
+    for budget in {b.norm: b for b in budgets_of(plan.spec, waged)}.values():
+        with suppress(NotDifferentiable):  # of this explainer: others are aimed at
+            waged.attack.propose(problem, replace(budget, epsilon=0.0))
 
 
 def _try(

@@ -9,7 +9,7 @@ import pytest
 from robustlab.core.budget import Budget
 from robustlab.core.errors import InvalidInput
 from robustlab.lab import plan as planning
-from robustlab.lab.run import run_experiment
+from robustlab.lab.run import prepare, run_experiment
 from robustlab.lab.spec import parse_spec
 from tests.lab import tiny
 from tests.lab.test_plan import plan
@@ -69,3 +69,22 @@ def test_a_patch_experiment_runs_with_its_control(tmp_path):
     assert radii["attack"] == pytest.approx([share, share])
     assert radii["control"] == pytest.approx([share, share])
     assert radii["none"] == [0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("attack", "norm", "words"),
+    [
+        ({"name": "patch"}, "linf", "norm patch"),
+        ({"name": "carlini_wagner"}, "linf", "norm l2"),
+        ({"name": "top_k", "k": 20}, "patch", "the attack named patch"),
+        ({"name": "worst_case", "k": 20}, "patch", "the attack named patch"),
+        ({"name": "black_box", "k": 20, "queries": 2}, "patch", "the attack named patch"),
+        ({"name": "universal", "k": 20}, "patch", "the attack named patch"),
+    ],
+    ids=str,
+)
+def test_a_budget_that_does_not_fit_is_refused_before_any_work(attack, norm, words):
+    spec = tiny.spec(attacks=[attack], budgets=[{"norm": norm, "epsilon": 0.1}])
+    with pytest.raises(InvalidInput, match=words) as refused:
+        prepare(spec)
+    assert attack["name"] in str(refused.value)
