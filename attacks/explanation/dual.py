@@ -1,7 +1,7 @@
 """Zhang et al. 2020, "Interpretable deep learning under fire" (ADV²): wrong label, old map."""
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -42,6 +42,7 @@ class Dual:
     for gradient maps; the best iterate is kept for every explainer.
     """
 
+    keeps_maps: ClassVar[bool] = True  # it beats its control where the map stays more alike
     steps: int = 40
     step_size: float | None = None
     toward: Toward = "runner_up"

@@ -59,6 +59,7 @@ def manifest(plan: Plan, skipped: Sequence[tuple[str, str]] = ()) -> dict[str, A
                 "control_of": w.control_of,
                 "against": _joined(w.against) or None,
                 "disturbs": w.disturbs,
+                "keeps_maps": getattr(w.attack, "keeps_maps", False),
                 "summary": summary_of(type(w.attack)),
             }
             for w in plan.waged

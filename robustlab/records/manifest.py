@@ -114,7 +114,10 @@ class ExplainerInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class AttackInfo:
-    """An attack, control or no-op under its label, and what it disturbs."""
+    """An attack, control or no-op under its label, and what it disturbs.
+
+    ``keeps_maps``: its aim is that a map stays, not that it moves.
+    """
 
     name: str
     options: Mapping[str, Any]
@@ -123,6 +126,7 @@ class AttackInfo:
     against: str | None
     summary: str
     disturbs: Disturbed = "image"
+    keeps_maps: bool = False
 
     @classmethod
     def read(cls, fields: Fields) -> "AttackInfo":
@@ -135,6 +139,7 @@ class AttackInfo:
             summary=fields.text("summary"),
             # records of version 0.1 know no attacks on models
             disturbs=fields.one_of("disturbs", DISTURBED) if "disturbs" in fields.data else "image",
+            keeps_maps=fields.flag("keeps_maps") if "keeps_maps" in fields.data else False,
         )
 
 

@@ -121,8 +121,11 @@ def _row(
     drift = interval(list(per_image(sample.counted()).values()))
     control = controls.control_for(sample, floors)
     floor, difference = controls.floor(sample, control), controls.advantage(sample, control)
-    verdict = beats_control(difference, metric)
-    disturbs = manifest.attacks[sample.group.attack].disturbs
+    info = manifest.attacks[sample.group.attack]
+    verdict, disturbs = (
+        beats_control(difference, metric, keeps_maps=info.keeps_maps),
+        info.disturbs,
+    )
     chance = mean(sample.chances()) if sample.chances() else None
     cost = costs.get(_cell_of(sample.group), Cost())
     kept, changed = sample.counted(kept=True), sample.counted(kept=False)

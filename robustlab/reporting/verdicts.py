@@ -12,17 +12,18 @@ FEW: Final = 10  # below this many images a percentile interval is clearly too n
 NEAR: Final = 0.1  # of the way from an unmoved map to chance that is left
 
 
-def beats_control(difference: Interval, metric: MetricInfo) -> Verdict:
+def beats_control(difference: Interval, metric: MetricInfo, *, keeps_maps: bool = False) -> Verdict:
     """Whether the attack does more damage than its control, by the paired interval.
 
-    "no" includes an interval that ends at zero: equal damage is not more. Without an
-    interval nothing is decided, and without a control there is no question.
+    For an attack that ``keeps_maps``, whether it does less: that is what it wants. "no"
+    includes an interval that ends at zero: equal damage is not more. Without an interval
+    nothing is decided, and without a control there is no question.
     """
     if difference.mean is None:
         return ""
     if difference.low is None or difference.high is None:
         return "undecided"
-    if metric.higher_is_more_stable:
+    if metric.higher_is_more_stable != keeps_maps:
         least, most = -difference.high, -difference.low
     else:
         least, most = difference.low, difference.high

@@ -13,6 +13,8 @@ import pytest
 from robustlab import reporting
 from robustlab.records import BudgetSpec, ImageRow, Store
 from robustlab.reporting import Run, SummaryRow, controls, summarise
+from robustlab.reporting.statistics import Interval
+from robustlab.reporting.verdicts import beats_control
 from tests.reporting import fixture
 
 Key = tuple[Any, ...]
@@ -270,3 +272,12 @@ def test_another_budget_is_another_row(tmp_path: Path) -> None:
     store.write(fixture.record(ball, key="l2"))
     norms = [row.norm for row in summarise(reporting.load(tmp_path))]
     assert norms.count("l2") == norms.count("linf") == 9
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.1, 0.3), (-0.3, -0.1), (-0.1, 0.1)])
+def test_an_attack_that_keeps_maps_beats_noise_by_keeping_them(run, low, high) -> None:
+    difference = Interval(2, (low + high) / 2, low, high)
+    for metric in run.manifest.metrics.values():
+        moving = beats_control(difference, metric)
+        keeping = beats_control(difference, metric, keeps_maps=True)
+        assert {moving, keeping} in ({"yes", "no"}, {"undecided"})
