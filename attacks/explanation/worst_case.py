@@ -32,6 +32,7 @@ class WorstCase(Aimed):
     predictions this is to explanations, an ensemble that no defence can slip past by blinding
     one path (Croce & Hein 2020). Members, where the explainer lets them:
 
+    - *plain*: the attack of the goal's own name at its defaults, steps of equal length.
     - *products*: Hessian-vector products on the true model, adaptive steps from the image.
     - *products, restarted*: the same from two random starts.
     - *fine products*: probes of a tenth of the ball, for maps that bend within it.
@@ -47,8 +48,9 @@ class WorstCase(Aimed):
     ``seed`` and image id. `propose_with_cautions` also says, per image, what speaks against
     believing the number; see `diagnosis`.
 
-    Cost: about 250 (quick: 70) explanations, forward passes and slopes per image, plus 300
-    (60) queries. The control is random sign with as many tries as the member has.
+    Cost of a gradient map, counted: 511 forward and 332 backward passes per image (quick), 1983
+    and 1293 (standard); of Grad-CAM 364 and 51, 1466 and 201. The control is random sign with
+    as many tries as the member has.
     """
 
     effort: Effort = "standard"
@@ -74,6 +76,7 @@ class WorstCase(Aimed):
             )
             found["fine products"] = self.climb(**adaptive, **products, probe=0.1)
         if explainer.differentiable != "none":
+            found["plain"] = self.climb(steps=steps, optimiser="sign")
             helps = getattr(explainer, "surrogate_helps", True)
             if helps:
                 found["surrogate"] = self.climb(**adaptive, **slopes, beta=(10.0, 100.0))
