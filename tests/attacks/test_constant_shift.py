@@ -31,22 +31,22 @@ def mlp():
 
 # explainer, options, and for which of the two shifts its maps stay as they were
 TRUTH = [
-    ("gradient", {}, {"constant", "checkerboard"}),
-    ("guided_backprop", {}, {"constant", "checkerboard"}),
-    ("deconvnet", {}, {"constant", "checkerboard"}),
-    ("smooth_grad", {"samples": 4}, {"constant", "checkerboard"}),
-    ("input_x_gradient", {}, set()),
-    ("integrated_gradients", {"steps": 8}, set()),
+    ("gradient", {}, ("constant", "checkerboard")),
+    ("guided_backprop", {}, ("constant", "checkerboard")),
+    ("deconvnet", {}, ("constant", "checkerboard")),
+    ("smooth_grad", {"samples": 4}, ("constant", "checkerboard")),
+    ("input_x_gradient", {}, ()),
+    ("integrated_gradients", {"steps": 8}, ()),
     # a baseline that moves along: the mean of x + m is the mean of x plus that of m
-    ("integrated_gradients", {"steps": 8, "baseline": "mean"}, {"constant"}),
-    ("deep_lift", {"baseline": "mean"}, {"constant"}),
-    ("deep_lift", {}, set()),
-    ("occlusion", {"window": 4, "stride": 4}, {"constant"}),
-    ("occlusion", {"window": 4, "stride": 4, "infill": 0.0}, set()),
+    ("integrated_gradients", {"steps": 8, "baseline": "mean"}, ("constant",)),
+    ("deep_lift", {"baseline": "mean"}, ("constant",)),
+    ("deep_lift", {}, ()),
+    ("occlusion", {"window": 4, "stride": 4}, ("constant",)),
+    ("occlusion", {"window": 4, "stride": 4, "infill": 0.0}, ()),
     # relevance stops at the shifted pixels, and ε shares by what the first layer is shown
-    ("lrp", {"rule": "epsilon"}, {"constant", "checkerboard"}),
+    ("lrp", {"rule": "epsilon"}, ("constant", "checkerboard")),
     # its box is that of pixels in [0, 1], which the shifted ones are not
-    ("deep_taylor", {}, set()),
+    ("deep_taylor", {}, ()),
 ]
 
 
