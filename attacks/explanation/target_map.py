@@ -21,7 +21,8 @@ class TargetMap(Ascent):
     Adam, and on the double-backward path with β growing geometrically from 10 to 100;
     ``likeness`` = pearson ascends the correlation with t instead of the first term.
     The target t is the problem's own ``target_maps``; without them the clean map, for its
-    own class, of the *next* image of the batch (the last one takes the first).
+    own class, of the *next* image of the batch (the last one takes the first). In an
+    experiment it is that of the next image of the experiment, whatever the batches are.
 
     Deviations from the paper: the error is relative, so that weights are O(1); there is an
     ε-ball, where the paper limits the change by step size and count alone; the best feasible
@@ -44,7 +45,9 @@ class TargetMap(Ascent):
             return problem.target_maps.to(problem.maps)
         if len(problem.ids) < 2:
             raise InvalidInput(
-                "target_maps", "a single image has no next one to imitate", "give target_maps"
+                "target_maps",
+                "a single image has no next one to imitate",
+                "take two images or more, or give target_maps",
             )
         return problem.maps.roll(-1, 0)
 

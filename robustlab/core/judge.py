@@ -89,7 +89,8 @@ def pose(
 
     Raises:
         InvalidInput: images outside [0,1] or not finite, a label or target class that the
-            model does not have, a model in training mode, target maps of another shape.
+            model does not have, a model in training mode, target maps of another
+            shape, not finite or without a pattern.
     """
     check_images(batch.images)
     check_eval_mode(model)
@@ -103,10 +104,8 @@ def pose(
     raw = explainer.explain(model, batch.images, targets, ids=batch.ids).detach()
     height, width = batch.images.shape[-2:]
     maps = to_maps(raw, explainer.post, (height, width))
-    if target_maps is not None and target_maps.shape != maps.shape:
-        raise InvalidInput(
-            "target_maps", f"expected shape {tuple(maps.shape)}, got {tuple(target_maps.shape)}"
-        )
+    if target_maps is not None:
+        _check_target_maps(target_maps, maps, batch.ids)
     return Problem(
         model=model,
         explainer=explainer,
@@ -120,6 +119,23 @@ def pose(
         target_maps=target_maps,
         raw=raw,
     )
+
+
+def _check_target_maps(wanted: Tensor, maps: Tensor, ids: tuple[str, ...]) -> None:
+    if wanted.shape != maps.shape:
+        raise InvalidInput(
+            "target_maps", f"expected shape {tuple(maps.shape)}, got {tuple(wanted.shape)}"
+        )
+    flat = wanted.flatten(1)
+    for i, image_id in enumerate(ids):
+        if not torch.isfinite(flat[i]).all():
+            raise InvalidInput("target_maps", f"the map for {image_id!r} is not finite")
+        if flat[i].min() == flat[i].max():
+            raise InvalidInput(
+                "target_maps",
+                f"the map for {image_id!r} is {float(flat[i, 0]):g} at every pixel",
+                "a map to imitate needs a pattern: give one that varies",
+            )
 
 
 def propose(attack: Attack, problem: Problem, budget: Budget) -> Proposal:

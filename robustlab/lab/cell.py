@@ -16,9 +16,9 @@ from robustlab.core.judge import Proposal, Trial, manipulate, propose, undisturb
 from robustlab.core.types import ModelAttack, Problem
 from robustlab.lab.facts import target_of
 from robustlab.lab.measuring import explained, rows_of, saved_rows
-from robustlab.lab.origins import data_of, model_of
+from robustlab.lab.origins import model_of
 from robustlab.lab.plan import Cell
-from robustlab.lab.posing import pose_cell, posed
+from robustlab.lab.posing import pose_cell
 from robustlab.lab.provenance import provenance
 from robustlab.records import BudgetSpec, CellSpec, PassCount, RunRecord, Store, atomic_write
 
@@ -80,7 +80,7 @@ def _looked_at(cell: Cell, problem: Problem) -> Problem:
     if cell.made_on is None:
         return problem
     aimed = cell.against or cell.measured[0]
-    other = posed(model_of(cell.made_on), data_of(cell), cell.ids, aimed, cell.device)
+    other = pose_cell(cell, aimed, model_of(cell.made_on))
     return replace(other, seed=cell.seed)
 
 

@@ -28,7 +28,7 @@ def facts_of(cell: Cell, clean: Problem, trial: Trial, maps: Tensor) -> dict[str
 
 def target_of(cell: Cell, clean: Problem) -> Tensor | None:
     """The map that the cell's attack, or the one it is the control of, wants to see."""
-    leader = getattr(cell.waged.attack, "like", None) or cell.waged.attack
+    leader = cell.waged.leader
     return leader.target(clean) if isinstance(leader, Imitating) else None
 
 

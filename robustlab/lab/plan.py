@@ -65,6 +65,7 @@ class Cell:
     data_label: str
     data_revision: str
     ids: tuple[str, ...]
+    follower: str | None  # the image after the last, whose map an imitation gives to the last
     waged: Waged
     against: Measured | None
     made_on: MadeOn | None
@@ -129,11 +130,20 @@ class Plan:
 
 
 @dataclass(frozen=True)
+class _Chunk:
+    """Images that are worked on together, the one after them, and hashes of the user's own."""
+
+    ids: tuple[str, ...]
+    follower: str | None
+    pictures: str
+    following_picture: str
+
+
+@dataclass(frozen=True)
 class _Files:
-    """Hashes of the user's own files: weights by the model's label, pictures by chunk."""
+    """Hashes of the user's own files: weights by the model's label, and all pictures."""
 
     weights: Mapping[str, str]
-    pictures: Mapping[tuple[str, ...], str]
     all_pictures: str
 
 
@@ -157,12 +167,11 @@ def make_plan(spec: ExperimentSpec, dataset: Dataset, *, device: str = "cpu") ->
     waged = all_waged(spec, measured)
     on = {m.shown: _of_model(m.shown, measured) for m in spec.models}
     ids = dataset.ids[: spec.images]
-    chunks = [ids[i : i + spec.chunk] for i in range(0, len(ids), spec.chunk)]
+    chunks = _chunks(dataset, ids, spec.chunk)
     pictured = frozenset(ids[: spec.gallery.images])
     files = _Files(
         weights={m.shown: weights_revision(m.options.get("weights")) for m in spec.models},
-        pictures={c: located("data", lambda c=c: dataset.revision(c)) for c in chunks},
-        all_pictures=dataset.revision(ids),
+        all_pictures=_revision(dataset, ids),
     )
     cells = [
         _cell(
@@ -206,6 +215,26 @@ def make_plan(spec: ExperimentSpec, dataset: Dataset, *, device: str = "cpu") ->
     )
 
 
+def _chunks(dataset: Dataset, ids: tuple[str, ...], size: int) -> tuple[_Chunk, ...]:
+    found = []
+    for i in range(0, len(ids), size):
+        part = ids[i : i + size]
+        follower = ids[i + size] if i + size < len(ids) else ids[0]
+        found.append(
+            _Chunk(
+                ids=part,
+                follower=follower if len(ids) > 1 else None,
+                pictures=_revision(dataset, part),
+                following_picture=_revision(dataset, (follower,)),
+            )
+        )
+    return tuple(found)
+
+
+def _revision(dataset: Dataset, ids: tuple[str, ...]) -> str:
+    return located("data", lambda: dataset.revision(ids))
+
+
 def _of_model(
     label: str, measured: Sequence[Measured], *, needed: bool = True
 ) -> tuple[Measured, ...]:
@@ -219,7 +248,7 @@ def _of_model(
 
 def _cell(
     spec: ExperimentSpec,
-    ids: tuple[str, ...],
+    chunk: _Chunk,
     waged: Waged,
     against: Measured | None,
     everyone: tuple[Measured, ...],
@@ -233,13 +262,15 @@ def _cell(
 ) -> Cell:
     measured = (against,) if against is not None and waged.alone else everyone
     made_on = _made_on(spec, waged, model, files)
+    follower = chunk.follower if waged.imitates else None
     # a model attack leaves the images alone, and a control is there to be compared with
     saving = spec.saving if waged.disturbs == "image" and waged.role != "control" else ()
     numbers = {
         "schema": CELL_SCHEMA,
         "model": [model.shown, model.name, model.options],
         "data": [spec.data.shown, spec.data.name, spec.data.options],
-        "ids": ids,
+        "ids": chunk.ids,
+        **({} if follower is None else {"follower": follower}),
         "attack": waged.card(),
         "role": [waged.role, waged.label, waged.control_of],
         "against": against and [against.label, against.card()],
@@ -260,7 +291,8 @@ def _cell(
     contents = {
         "model": files.weights[model.shown],
         "made_on": made_on.model_revision if made_on else "",
-        "data": files.pictures[ids],
+        "data": chunk.pictures,
+        "follower": chunk.following_picture if follower else "",
         "components": _weights_in(waged.card(), *(m.card() for m in measured)),
     }
     owned = {name: content for name, content in contents.items() if content}
@@ -278,7 +310,8 @@ def _cell(
         data_options=spec.data.options,
         data_label=spec.data.shown,
         data_revision=files.all_pictures,
-        ids=ids,
+        ids=chunk.ids,
+        follower=follower,
         waged=waged,
         against=against,
         made_on=made_on,
@@ -288,8 +321,8 @@ def _cell(
         metrics=chosen,
         device=device,
         saving=saving,
-        keep=sum(i in pictured for i in ids) if shown else 0,
-        cost=len(ids)
+        keep=sum(i in pictured for i in chunk.ids) if shown else 0,
+        cost=len(chunk.ids)
         * (
             sum(m.explainer.cost().gradient for m in measured) * (1 + len(saving))
             + _effort(waged, against)

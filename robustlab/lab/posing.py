@@ -1,6 +1,9 @@
 """Clean facts of a cell: an explainer's problem on its images, computed once per process."""
 
+from dataclasses import replace
 from functools import lru_cache
+
+import torch
 
 from robustlab.core.judge import pose
 from robustlab.core.types import Problem
@@ -9,9 +12,18 @@ from robustlab.lab.plan import Cell
 from robustlab.lab.waging import Measured
 
 
-def pose_cell(cell: Cell, measured: Measured) -> Problem:
-    """The measured explainer's problem on the cell's model and images."""
-    return posed(model_of(cell), data_of(cell), cell.ids, measured, cell.device)
+def pose_cell(cell: Cell, measured: Measured, model: Origin | None = None) -> Problem:
+    """The measured explainer's problem on the cell's images, and its model unless told another.
+
+    Where a map is to be imitated it is that of the next image of the experiment, whatever the
+    chunks are; the last image takes the first one's.
+    """
+    origin, source = model or model_of(cell), data_of(cell)
+    problem = posed(origin, source, cell.ids, measured, cell.device)
+    if cell.follower is None:
+        return problem
+    following = posed(origin, source, (cell.follower,), measured, cell.device)
+    return replace(problem, target_maps=torch.cat([problem.maps[1:], following.maps]))
 
 
 @lru_cache(maxsize=64)

@@ -62,9 +62,9 @@ def _check_model(cell: Cell, plan: Plan, dataset: Dataset) -> None:
         targets=logits.argmax(1),
         labels=batch.labels,
         predictions=logits.argmax(1),
-        maps=torch.ones(1, *batch.images.shape[-2:], device=cell.device),
+        maps=torch.ones_like(batch.images[:, 0]),
         ids=batch.ids,
-        target_maps=torch.ones(1, *batch.images.shape[-2:], device=cell.device),
+        target_maps=None if count == 1 else torch.ones_like(batch.images[:, 0]),
     )
     for waged in plan.waged:
         objective = getattr(waged.attack, "objective", None)

@@ -9,7 +9,7 @@ from robustlab import explainers
 from robustlab.core.budget import Budget
 from robustlab.core.errors import InvalidInput, nearest
 from robustlab.core.tables import options_of
-from robustlab.core.types import Attack, Explainer, ModelAttack, Moving
+from robustlab.core.types import Attack, Explainer, Imitating, ModelAttack, Moving
 from robustlab.lab.spec import AttackChoice, ExperimentSpec, ExplainerChoice
 
 Role = Literal["attack", "control", "none"]
@@ -57,10 +57,20 @@ class Waged:
         """Is it made against one explainer at a time, which alone is measured then?"""
         return self.against == "each" or isinstance(self.against, tuple)
 
+    @property
+    def leader(self) -> Attack | ModelAttack:
+        """The attack itself, or the one that it is the control of."""
+        found: Attack | ModelAttack = getattr(self.attack, "like", None) or self.attack
+        return found
+
+    @property
+    def imitates(self) -> bool:
+        """Is each image's map to look like that of the next image?"""
+        return isinstance(self.leader, Imitating)
+
     def possible(self, explainer: Explainer) -> bool:
         """Has it, or the attack that it is the control of, a gradient to follow?"""
-        leader = getattr(self.attack, "like", None) or self.attack
-        return bool(leader.gradient_path(explainer) != "impossible")
+        return self.leader.gradient_path(explainer) != "impossible"
 
 
 def all_measured(spec: ExperimentSpec) -> tuple[Measured, ...]:

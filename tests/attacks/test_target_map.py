@@ -1,6 +1,7 @@
 """Dombrowski's attack: a map that looks like another, a picture and an output that stay."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from robustlab.core.errors import InvalidInput
 from robustlab.core.judge import judge, pose
 from robustlab.explainers import LRP, GradCAM, Gradient, IntegratedGradients
 from tests.attacks.battery import part
-from tests.attacks.problems import TwoConvolutions, posed
+from tests.attacks.problems import TwoConvolutions, maps_of, posed
 from tests.nets import Normalised, Softplus, VGGLike, pictures, seeded
 
 BUDGET = Budget("linf", 8 / 255)
@@ -69,6 +70,19 @@ def test_map_approaches_the_target_the_more_the_larger_epsilon(make, explainer, 
     assert (reached[-1] > reached[0]).all()
     means = torch.stack(reached).mean(1)
     assert (means.diff() > 0.02).all(), means.tolist()
+
+
+@pytest.mark.parametrize("path", ["hessian_vector", "double_backward"])
+@pytest.mark.parametrize("likeness", ["mse", "pearson"])
+def test_every_step_of_a_smooth_net_comes_closer(likeness, path):
+    problem, steps = posed("smooth"), range(7)
+    attack = partial(TargetMap, likeness=likeness, path=path, select="last", step_size=1e-3)
+    images = [problem.images] + [
+        attack(steps=n).propose(problem, Budget("linf", 24 / 255)) for n in steps[1:]
+    ]
+    objective = TargetMap(likeness=likeness).objective(problem)
+    near = torch.stack([objective.value(maps_of(problem, i)) for i in images])
+    assert (near.diff(dim=0) > 0).all(), near.tolist()
 
 
 def test_output_barely_moves_and_the_judge_reports_it(net):
@@ -154,7 +168,7 @@ def test_given_target_maps_come_first_and_take_the_maps_dtype(net):
 
 def test_single_image_has_no_next_one(net):
     alone = replace(part(posed(net), [0]), target_maps=None)
-    with pytest.raises(InvalidInput, match=r"target_maps: .*give target_maps"):
+    with pytest.raises(InvalidInput, match=r"target_maps: .*two images or more"):
         TargetMap().propose(alone, BUDGET)
     TargetMap(steps=1).propose(part(posed(net), [0]), BUDGET)
 

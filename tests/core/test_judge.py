@@ -21,6 +21,7 @@ from tests.nets import ResNetLike, VGGLike, pictures, seeded
 
 EPSILON = 0.1
 BUDGET = Budget("linf", EPSILON)
+FLAT = torch.tensor([[0.0, 1], [0, 1], [3, 3], [3, 3]]).view(2, 2, 2)
 GRADIENT = build("gradient", post="signed")
 
 
