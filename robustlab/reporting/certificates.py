@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from robustlab.records import CellSpec, ImageRow, Manifest, RunRecord
 from robustlab.reporting.samples import COUNTED, mean
 from robustlab.reporting.statistics import interval
-from robustlab.reporting.wording import attack_name, budget, count, number, with_interval
+from robustlab.reporting.wording import attack_name, count, number, radius, with_interval
 
 OVERLAP: Final = "certified_overlap"
 RADIUS: Final = "certified_radius"
@@ -144,7 +144,7 @@ def _row(key: Key, metric: str, items: list[Certified]) -> Certificate:
         model=key.model,
         explainer=key.explainer,
         attack=attack_name(key),
-        epsilon=budget("l2", key.epsilon),
+        epsilon=radius("l2", key.epsilon),
         radius=_ends(radii),
         certified=number(mean(overlaps)),
         least=number(min(overlaps)),

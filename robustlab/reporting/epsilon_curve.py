@@ -19,7 +19,7 @@ from robustlab.reporting import palette
 from robustlab.reporting.drift_plot import CHANCE, CHARACTER, cut, span
 from robustlab.reporting.summary import SummaryRow
 from robustlab.reporting.svg import inline, new_figure, style
-from robustlab.reporting.wording import budget, norm_name, number, waged
+from robustlab.reporting.wording import budget, norm_name, number, radius, waged
 
 PANEL: Final = 1.45  # inches high
 LEFT: Final = 0.5
@@ -171,7 +171,7 @@ def _budget_axis(axes: Axes, epsilons: Sequence[float], norm: str, width: float)
     for epsilon in epsilons:
         if not shown or inches * math.log(epsilon / shown[-1]) >= LABEL:
             shown.append(epsilon)
-    axes.set_xticks(shown, [budget(norm, epsilon) for epsilon in shown])
+    axes.set_xticks(shown, [radius(norm, epsilon) for epsilon in shown])
     axes.set_xticks([], minor=True)
     axes.grid(visible=False, axis="x")
     axes.grid(visible=True, axis="y")

@@ -20,7 +20,7 @@ from robustlab.reporting.strength import Strength
 from robustlab.reporting.strength_plot import StrengthPlot
 from robustlab.reporting.summary import SummaryRow
 from robustlab.reporting.transfer import Matrix
-from robustlab.reporting.wording import budget, norm_name, waged
+from robustlab.reporting.wording import norm_name, radius, waged
 
 T = TypeVar("T")
 S = TypeVar("S", bound=Placed)
@@ -136,7 +136,7 @@ def _drift_figure(
         shown, note = direct, " Transferred attacks are in the table only."
     caption = (
         f"{place.model} on {place.data}, {norm_name(place.norm)} budget "
-        f"ε = {budget(place.norm, largest)}.{note}"
+        f"ε = {radius(place.norm, largest)}.{note}"
     )
     drawings = tuple(
         DriftPlot(f"drift-{index}-{kind}", label, metric, shown, attacks).draw(width, kind)

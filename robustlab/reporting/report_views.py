@@ -89,7 +89,7 @@ def budgets(run: Run) -> list[str]:
     found: dict[str, None] = {}
     for record in run.records:
         budget = record.cell.budget
-        text = f"{wording.norm_name(budget.ball)} ε = {wording.budget(budget.ball, budget.epsilon)}"
+        text = f"{wording.norm_name(budget.ball)} ε = {wording.radius(budget.ball, budget.epsilon)}"
         found[f"{text}, pixels in [{budget.lower:g}, {budget.upper:g}]"] = None
     return list(found)
 

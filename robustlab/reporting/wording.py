@@ -51,22 +51,18 @@ def signed(value: float | None) -> str:
 
 
 def budget(norm: str, epsilon: float) -> str:
-    """``8/255`` where papers would write an L∞ budget so, else the number: ``0.3``.
+    """The radius; ``1.5 L2`` where it is not of the usual norm, and ``2/255 (8 bit)`` on a grid."""
+    ball, _, grid = norm.partition("/")
+    unusual = " L2" if ball == "l2" else ""
+    return radius(norm, epsilon) + unusual + (f" ({_grid(grid)})" if grid else "")
 
-    A patch covers a share of the area, ``5 %``; a grid is said: ``2/255 (8 bit)``.
+
+def radius(norm: str, epsilon: float) -> str:
+    """ε beside the name of its norm: ``8/255`` where papers write it so for L∞, else ``0.3``.
+
+    A patch covers a share of the area, ``5 %``.
     """
-    ball, _, grid = norm.partition("/")
-    return _radius(ball, epsilon) + (f" ({_grid(grid)})" if grid else "")
-
-
-def norm_name(norm: str) -> str:
-    """``L∞``, ``L2`` and ``patch area`` for the norms of the lab; ``L∞, 8 bit`` on a grid."""
-    ball, _, grid = norm.partition("/")
-    name = {"linf": "L∞", "l2": "L2", "patch": "patch area"}.get(ball, ball)
-    return f"{name}, {_grid(grid)}" if grid else name
-
-
-def _radius(ball: str, epsilon: float) -> str:
+    ball = norm.partition("/")[0]
     steps = epsilon * 255
     short = abs(epsilon - round(epsilon, 3)) < 1e-9
     if ball == "linf" and not short and abs(steps - round(steps, 2)) < 1e-6:
@@ -74,6 +70,13 @@ def _radius(ball: str, epsilon: float) -> str:
     if ball == "patch":
         return f"{100 * epsilon:.3g}\u202f%"
     return f"{epsilon:.4g}"
+
+
+def norm_name(norm: str) -> str:
+    """``L∞``, ``L2`` and ``patch area`` for the norms of the lab; ``L∞, 8 bit`` on a grid."""
+    ball, _, grid = norm.partition("/")
+    name = {"linf": "L∞", "l2": "L2", "patch": "patch area"}.get(ball, ball)
+    return f"{name}, {_grid(grid)}" if grid else name
 
 
 def _grid(name: str) -> str:

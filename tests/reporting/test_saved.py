@@ -176,7 +176,7 @@ def test_the_largest_budgets_are_in_view_and_the_others_folded(rich_page: Node) 
     small = {key[2] for key in lines_of(folded)}
     assert small == {"0.5/255", "–"}
     whole = {key[2] for key in lines_of(section)}
-    assert whole == {"0.5/255", "2/255", "0.5", "–"}
+    assert whole == {"0.5/255", "2/255", "0.5 L2", "–"}
 
 
 def test_it_says_what_survival_means_and_what_nobody_can_send(rich_page: Node) -> None:

@@ -34,8 +34,9 @@ def test_numbers(value: float | None, text: str) -> None:
         ("linf", 0.0, "0"),
         ("linf", 0.3, "0.3"),
         ("linf", 0.1234567, "0.1235"),
-        ("l2", 8 / 255, "0.03137"),
-        ("l2", 1.5, "1.5"),
+        ("l2", 8 / 255, "0.03137 L2"),
+        ("l2", 1.5, "1.5 L2"),
+        ("l2/8bit", 2.0, "2 L2 (8 bit)"),
         ("patch", 0.05, "5\u202f%"),
         ("patch", 64**2 / 224**2, "8.16\u202f%"),
         ("linf/8bit", 2 / 255, "2/255 (8 bit)"),
@@ -44,6 +45,11 @@ def test_numbers(value: float | None, text: str) -> None:
 )
 def test_budgets(norm: str, epsilon: float, text: str) -> None:
     assert wording.budget(norm, epsilon) == text
+
+
+def test_beside_the_name_of_the_norm_only_the_number_is_said() -> None:
+    assert wording.radius("l2", 1.5) == "1.5"
+    assert wording.radius("linf/8bit", 2 / 255) == "2/255"
 
 
 def test_intervals_have_brackets_only_where_there_is_one() -> None:
