@@ -54,13 +54,23 @@ def _likeness(cell: Cell, clean: Problem, trial: Trial, maps: Tensor) -> dict[st
 
 
 def _in_patch(cell: Cell, clean: Problem, trial: Trial, maps: Tensor) -> dict[str, list[float]]:
-    """Of a patch: which share of the map's positive part lies on the pixels that it changed."""
-    if cell.budget.norm != "patch":
-        return {}
+    """Of a patch: which share of a map's positive part lies on the pixels that it covers.
+
+    Told of the clean map too, for the same pixels. Nothing is told where nothing changed.
+    """
     changed = (trial.images != clean.images).any(1)
+    if cell.budget.norm != "patch" or not changed.any():
+        return {}
+    return {
+        "energy_in_patch_before": _energy(clean.maps, changed),
+        "energy_in_patch": _energy(maps, changed),
+    }
+
+
+def _energy(maps: Tensor, inside: Tensor) -> list[float]:
     positive = maps.clamp(min=0).double()
-    energy = (positive * changed).sum((1, 2)) / positive.sum((1, 2)).clamp(min=1e-300)
-    return {"energy_in_patch": energy.tolist()}
+    share = (positive * inside).sum((1, 2)) / positive.sum((1, 2)).clamp(min=1e-300)
+    return share.tolist()
 
 
 def _certificate(cell: Cell, clean: Problem) -> dict[str, list[float]]:

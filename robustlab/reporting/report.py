@@ -28,6 +28,7 @@ from robustlab.reporting.headline import headlines, verdict
 from robustlab.reporting.imitation import imitations
 from robustlab.reporting.loading import Run, load
 from robustlab.reporting.pages import render
+from robustlab.reporting.patches import patch_headlines, patched
 from robustlab.reporting.sanity import sanity_headlines, sanity_tables
 from robustlab.reporting.saved import saved
 from robustlab.reporting.strength import strengths
@@ -58,6 +59,7 @@ def report_html(run: Run) -> str:
     table = [row for row in every if row.disturbs != "model"]
     sanity = sanity_tables(every, run.manifest)
     made, unreadable = strips(run)
+    patches = patched(run.records)
     transfer = matrices(table, run.manifest)
     shared = shared_flags(table)
     idle = [row for row in table if row.role == "none" and row.mean is not None]
@@ -68,6 +70,7 @@ def report_html(run: Run) -> str:
         facts=views.overview(run, table),
         headlines=[
             *headlines(table, run.manifest),
+            *patch_headlines(patches),
             *transfer_headlines(transfer),
             *sanity_headlines(sanity, run.manifest),
         ],
@@ -83,6 +86,7 @@ def report_html(run: Run) -> str:
         curves=epsilon_figures(table, run.manifest),
         certificates=certificates(run.records, run.manifest),
         imitations=imitations(run.records),
+        patched=patches,
         saved=saved(run),
         transfer=transfer_figures(transfer),
         sentences=sentences,

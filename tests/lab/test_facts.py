@@ -82,6 +82,10 @@ def test_a_patch_says_how_much_of_the_map_lies_on_it(tmp_path):
             positive = made.maps[i].clamp(min=0)
             expected = float(positive[on[i]].sum() / positive.sum())
             assert image.facts[name]["energy_in_patch"] == pytest.approx(expected, rel=1e-4)
+            positive = made.clean_maps[i].clamp(min=0)
+            expected = float(positive[on[i]].sum() / positive.sum())
+            before = image.facts[name]["energy_in_patch_before"]
+            assert before == pytest.approx(expected, rel=1e-4, abs=1e-12)
 
 
 def test_a_certificate_stands_beside_the_attack(tmp_path):
