@@ -142,6 +142,6 @@ def mass_center(maps: Tensor) -> Tensor:
 
 def top_k_mask(maps: Tensor, k: int) -> Tensor:
     """Membership ``[B,H,W]`` of the k largest pixels; among equals the lowest index first."""
-    from robustlab.metrics.ranks import _highest
+    from robustlab.metrics.ranks import highest
 
-    return _highest(maps.flatten(1), k).view_as(maps)
+    return highest(maps.flatten(1), k).view_as(maps)

@@ -11,7 +11,8 @@ tensor([-1.], dtype=torch.float64)
 tensor([1.], dtype=torch.float64)
 
 ``agreement`` compares values pixel by pixel, ``ranks`` only their order, ``location``
-where the mass lies; ``localisation`` holds one map against a known region. A number never
+where the mass lies, ``fooling`` whether it lies where a manipulation wants it;
+``localisation`` holds one map against a known region. A number never
 depends on the other images of the batch, and is finite for every pair of finite maps,
 constant and all-zero ones included.
 """
@@ -22,6 +23,7 @@ from typing import Any, Final
 from robustlab.core import tables
 from robustlab.core.types import Metric, RegionMetric
 from robustlab.metrics.agreement import SSIM, Cosine, MeanSquaredError, Pearson, RelativeL2
+from robustlab.metrics.fooling import FoolingSuccessRate
 from robustlab.metrics.localisation import EnergyInRegion, PointingGame
 from robustlab.metrics.location import CenterShift
 from robustlab.metrics.ranks import Kendall, Spearman, TopKIntersection
@@ -38,6 +40,7 @@ METRICS: Final[Mapping[str, type[Metric | RegionMetric]]] = {
     "center_shift": CenterShift,
     "energy_in_region": EnergyInRegion,
     "pointing_game": PointingGame,
+    "fooling_success_rate": FoolingSuccessRate,
 }
 
 

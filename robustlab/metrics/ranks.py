@@ -52,7 +52,7 @@ class TopKIntersection:
                 f"{self.k} is more than the {pixels} pixels of a {size} map",
                 f"choose 1 to {pixels}",
             )
-        shared = _highest(a.flatten(1), self.k) & _highest(b.flatten(1), self.k)
+        shared = highest(a.flatten(1), self.k) & highest(b.flatten(1), self.k)
         return shared.sum(1).to(torch.float64) / self.k
 
     def chance(self, pixels: int) -> float | None:
@@ -121,7 +121,7 @@ class Kendall:
         return 0.0
 
 
-def _highest(flat: Tensor, k: int) -> Tensor:
+def highest(flat: Tensor, k: int) -> Tensor:
     """Boolean ``[B,n]``: the k largest of each row, lowest index first among equals."""
     threshold = _kth_largest(flat, k)
     above, tied = flat > threshold, flat == threshold

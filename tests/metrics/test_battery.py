@@ -23,6 +23,7 @@ CLAIMS = {
     "ssim": {"positionless": False},
     "center_shift": {"positionless": False},
     "relative_l2": {"symmetric": False},
+    "fooling_success_rate": {"symmetric": False, "positionless": False},
 }
 VARIANTS = [
     ("top_k_intersection", {"k": 20}),
@@ -41,6 +42,9 @@ VARIANTS = [
     ("mse", {"scale": "none"}),
     ("relative_l2", {}),
     ("center_shift", {}),
+    ("fooling_success_rate", {}),
+    ("fooling_success_rate", {"goal": "top_k"}),
+    ("fooling_success_rate", {"goal": "center_mass", "low": 0.02}),
 ]
 
 
