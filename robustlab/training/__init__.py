@@ -1,4 +1,4 @@
-"""Training: the small networks that ship with the project are made here."""
+"""Training: one fit loop, and the small networks that ship with the project."""
 
 from collections.abc import Mapping
 from typing import Any, Final
