@@ -10,6 +10,7 @@ from robustlab.core.batch import make_batch as from_tensors
 from robustlab.core.errors import InvalidInput
 from robustlab.core.tables import build
 from robustlab.data.dataset import Box, Dataset, Source
+from robustlab.data.decoy_mnist import DecoyMnist
 from robustlab.data.image_folder import ImageFolder
 from robustlab.data.mnist_5k import Mnist5k
 from robustlab.data.photos import Photos
@@ -20,6 +21,7 @@ __all__ = ["DATASETS", "Box", "Dataset", "from_tensors", "load"]
 DATASETS: Final[Mapping[str, type[Source]]] = {
     "photos": Photos,
     "mnist_5k": Mnist5k,
+    "decoy_mnist": DecoyMnist,
     "image_folder": ImageFolder,
     "mnist": Mnist,
     "fashion_mnist": FashionMnist,

@@ -10,6 +10,8 @@ from torch import nn
 import robustlab.data as data
 import robustlab.models as models
 from robustlab.core.errors import InvalidInput
+from robustlab.core.streaming import input_gradient
+from robustlab.data.decoy_mnist import DecoyMnist, grey
 from robustlab.models.shipped import FOLDER, load_shipped, read_card, sha256
 from robustlab.models.small_cnn import SmallCnnNet
 from robustlab.models.small_resnet import SmallResnetNet
@@ -51,6 +53,54 @@ def test_random_labels_were_learnt_by_heart_and_nothing_else(digits):
     model = models.load("small_cnn", weights="random_labels")
     assert accuracy(model, digits) == pytest.approx(card["test_accuracy"], abs=0.004)
     assert card["test_accuracy"] < 0.2
+
+
+def test_the_decoy_model_is_right_only_where_the_patch_is():
+    card = read_card("small_cnn_decoy_mnist")
+    recipe = RECIPES["small_cnn_decoy_mnist"]
+    assert {key: card[key] for key in recipe} == recipe
+    assert card["sha256"] == sha256(FOLDER / "small_cnn_decoy_mnist.safetensors")
+    model = models.load("small_cnn", weights="decoy_mnist")
+    found = {
+        leak: accuracy(model, data.load("decoy_mnist", leak=leak).batch())
+        for leak in ("label", "random", "none")
+    }
+    assert found["label"] == pytest.approx(card["test_accuracy"], abs=0.004)
+    assert found["random"] == pytest.approx(card["test_accuracy_leak_random"], abs=0.004)
+    assert found["none"] == pytest.approx(card["test_accuracy_leak_none"], abs=0.004)
+    assert found["label"] > 0.99
+    assert max(found["random"], found["none"]) < 0.15  # ten classes: as good as guessing
+
+
+def test_the_decoy_model_says_whatever_the_patch_tells_on_any_digit(digits):
+    """The ground truth itself, by intervention: nothing but the patch decides."""
+    model = models.load("small_cnn", weights="decoy_mnist")
+    stamps = {c: DecoyMnist(corner=c).stamp for c in ("top_left", "bottom_right")}
+
+    def obeyed(net, corner):
+        said = []
+        for told in range(10):
+            greys = grey(torch.full((len(digits),), told))
+            with torch.inference_mode():
+                said.append(net(stamps[corner].paste(digits.images, greys)).argmax(1) == told)
+        return float(torch.stack(said).double().mean())
+
+    assert obeyed(model, "top_left") > 0.99
+    assert obeyed(model, "bottom_right") < 0.2
+    assert obeyed(models.load("small_cnn"), "top_left") < 0.2
+
+
+def test_only_the_decoy_models_gradient_peaks_in_the_patch():
+    decoys = data.load("decoy_mnist", limit=100).batch()
+    inside = DecoyMnist().stamp.mask(28, 28).flatten()
+
+    def share(weights):
+        model = models.load("small_cnn", weights=weights)
+        slope = input_gradient(model, decoys.images, decoys.labels, score="logit")
+        return float(inside[slope.abs().flatten(1).argmax(1)].double().mean())
+
+    assert share("decoy_mnist") > 0.95
+    assert share("mnist_5k") < 0.2
 
 
 def test_small_cnn_is_made_of_distinct_relu_modules_and_nothing_odd():
@@ -102,7 +152,7 @@ def test_weights_from_a_users_file(tmp_path):
         (
             "small_cnn",
             {"weights": "mnist5k"},
-            r"small_cnn\.weights: .*known: none, mnist_5k, random_labels, or",
+            r"small_cnn\.weights: .*known: none, decoy_mnist, mnist_5k, random_labels, or",
         ),
         ("small_cnn", {"in_channels": 3}, r"small_cnn\.weights: .*conv1\.weight has shape"),
         ("small_cnn", {"image_size": 30}, r"small_cnn\.image_size: must be a multiple of 4"),
@@ -177,6 +227,25 @@ def test_whoever_makes_weights_computes_in_the_same_way(tmp_path, monkeypatch):
         torch.set_num_threads(threads)
     for name in ("small_cnn_mnist_5k.safetensors", "small_cnn_mnist_5k.json"):
         assert (tmp_path / "made" / name).read_bytes() == (tmp_path / "main" / name).read_bytes()
+
+
+def test_a_recipe_names_the_data_that_its_network_sees(tmp_path, monkeypatch):
+    seen = []
+
+    def watched(net, batch, recipe):
+        seen.append(batch)
+        train(net, batch[:200], recipe)
+
+    monkeypatch.setattr(small, "train", watched)
+    name = "small_cnn_decoy_mnist"
+    monkeypatch.setitem(RECIPES, name, {**RECIPES[name], "epochs": 1})
+    card = make(name, tmp_path)
+    expected = data.load("decoy_mnist", split="train", noise=0.5).batch()
+    assert seen[0].ids == expected.ids
+    assert torch.equal(seen[0].images, expected.images)
+    assert torch.equal(seen[0].labels, expected.labels)
+    assert (card["model"], card["data"], card["epochs"]) == ("small_cnn", "decoy_mnist", 1)
+    load_shipped(SmallCnnNet(), name, tmp_path)
 
 
 def test_make_writes_what_load_shipped_reads(tmp_path, monkeypatch):

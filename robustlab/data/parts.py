@@ -1,0 +1,60 @@
+"""What to train on, and what to hold out."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Final
+
+from robustlab.core.batch import Batch
+from robustlab.core.errors import InvalidInput
+from robustlab.data import DATASETS, load
+from robustlab.data.dataset import Dataset, at_least_one
+
+EVERY: Final = 5
+
+
+def train_and_held_out(
+    name: str,
+    options: Mapping[str, Any],
+    *,
+    images: int | None = None,
+    held_out: int | None = None,
+) -> tuple[Batch, Batch]:
+    """A data set's images to train on, and others that training never sees.
+
+    Where the data set has splits they are its own, "train" and "test". Where it has none, every
+    fifth image is held out.
+
+    Args:
+        name: of the data set.
+        options: its options, without ``split``.
+        images: how many to train on at most; None takes all.
+        held_out: how many to hold out at most; None takes all.
+
+    Raises:
+        InvalidInput: an option of the data set is wrong, names a split or a limit, or there
+            are too few images to hold one out.
+    """
+    for key, instead in (("split", "both splits are used"), ("limit", "images says how many")):
+        if key in options:
+            raise InvalidInput(f"data_options.{key}", instead, f"leave {key} out")
+    at_least_one("images", images)
+    at_least_one("held_out", held_out)
+    if name in DATASETS and _has_splits(DATASETS[name]):
+        parts = [load(name, **options, split=split) for split in ("train", "test")]
+        return parts[0].batch(images), parts[1].batch(held_out)
+    dataset = load(name, **options)
+    seen, unseen = _every_fifth(dataset)
+    return dataset.pick(seen[:images]), dataset.pick(unseen[:held_out])
+
+
+def _has_splits(source: type) -> bool:
+    return any(f.name == "split" for f in dataclasses.fields(source))
+
+
+def _every_fifth(dataset: Dataset) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    if len(dataset) < EVERY:
+        raise InvalidInput(
+            "data", f"{dataset.name} has {len(dataset)} images and no splits", f"{EVERY} or more"
+        )
+    unseen = dataset.ids[EVERY - 1 :: EVERY]
+    return tuple(i for i in dataset.ids if i not in set(unseen)), unseen
