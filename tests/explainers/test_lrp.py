@@ -289,3 +289,50 @@ def test_rules_run_no_more_convolutions_than_they_must(options, forwards, backwa
     assert counted.forwards <= forwards * len(convs) + extra
     assert counted.backwards <= backwards * len(convs) + extra
     assert explainer.cost().forward >= forwards and explainer.cost().backward >= backwards
+
+
+# --- relevance at a layer inside -----------------------------------------------------------
+
+
+class _Halves(nn.Module):
+    """A small net in two halves: what the upper one is shown is the output of the lower."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lower = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU())
+        self.upper = nn.Sequential(
+            nn.Conv2d(4, 5, 3), nn.ReLU(), nn.Flatten(), nn.Linear(5 * 36, 4)
+        )
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.upper(self.lower(images))
+
+
+@pytest.mark.parametrize("options", [{"rule": "epsilon"}, {"rule": "gamma"}, {"rule": "z_plus"}])
+def test_relevance_at_a_layer_is_what_the_rest_of_the_network_hands_to_its_input(options):
+    net = seeded(_Halves)
+    images = pictures(size=8)
+    with torch.no_grad():
+        features = net.lower(images)
+    found = build("lrp", layer="lower", **options).explain(net, images, TARGETS)
+    expected = build("lrp", **options).explain(net.upper, features, TARGETS)
+    assert found.shape == (3, 1, 8, 8)
+    torch.testing.assert_close(found, expected.sum(1, keepdim=True), **EXACT)
+
+
+def test_every_layer_holds_all_relevance_where_nothing_is_absorbed():
+    net = seeded(lambda: Normalised(VGGLike()))
+    images = pictures()
+    scores = score_of(logits_of(net, images), TARGETS, "logit")
+    for name, module in net.named_modules():
+        if isinstance(module, nn.Conv2d):
+            raw = build("lrp", bias=False, rule="epsilon", epsilon=1e-12, layer=name).explain(
+                net, images, TARGETS
+            )
+            ratio = conservation(raw, scores)  # less what the stabilisers of pooling take
+            torch.testing.assert_close(ratio, torch.ones(3).double(), rtol=0, atol=3e-5)
+
+
+def test_a_layer_that_does_not_exist_is_named():
+    with pytest.raises(InvalidInput, match=r"no module 'lowr'; did you mean 'lower'"):
+        build("lrp", layer="lowr").explain(seeded(_Halves), pictures(size=8), TARGETS)

@@ -7,15 +7,14 @@ from typing import Any, ClassVar, Final
 import torch
 from torch import Tensor, nn
 
-from robustlab.core.interposition import Interposition, route
 from robustlab.core.linear import Layer
 from robustlab.core.maps import Post
 from robustlab.core.streaming import each_micro_batch, input_gradient, run_model
 from robustlab.core.types import About, Differentiable, Passes
-from robustlab.core.wrapping import Wrapper
 from robustlab.explainers.cam.layers import layer_gradient, recording, spatial_layer
 from robustlab.explainers.relevance.rules import Rule, z_plus
 from robustlab.explainers.relevance.walk import RelevanceWalk
+from robustlab.explainers.relevance.walked import Walked
 
 INPUT: Final = "input"
 
@@ -84,7 +83,7 @@ class ExcitationBackprop:
         def run(part: Tensor, labels: Tensor, _: slice) -> Tensor:
             rule: Rule = _Contrast() if self.contrastive else _EXCITATION
             walk = RelevanceWalk(lambda *_: rule, bias=False)
-            walked = _Walked(model, walk)
+            walked = Walked(model, walk)
             with walk.phase:
                 if layer == INPUT:
                     winning = input_gradient(walked, part, labels, create_graph=create_graph)
@@ -143,18 +142,3 @@ class _Contrast:
         self._at_top = False
         dual = replace(layer, weight=-layer.weight)
         return winning - _EXCITATION.relevance(dual, x, z, r, box)
-
-
-class _Walked(Wrapper):
-    """The model, leaving the rules of a walk behind for the backward pass."""
-
-    def __init__(self, inner: nn.Module, walk: RelevanceWalk) -> None:
-        super().__init__(inner)
-        self.walk = walk
-
-    def forward(self, images: Tensor) -> Tensor:
-        if not images.requires_grad:
-            images = images.detach().requires_grad_()
-        images = route(self.walk.phase, images, lambda r: (r,))  # an image, whatever made it
-        with Interposition(self.walk.handlers()) as mode:
-            return mode.current(self.inner(images))

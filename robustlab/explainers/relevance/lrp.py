@@ -12,6 +12,7 @@ from robustlab.core.interposition import Interposition, route
 from robustlab.core.maps import Post
 from robustlab.core.streaming import Start, each_micro_batch, explained_logit, input_gradient
 from robustlab.core.types import About, Differentiable, Passes
+from robustlab.explainers.cam.layers import layer_output
 from robustlab.explainers.relevance.rules import (
     STABILISER,
     AlphaBeta,
@@ -25,6 +26,7 @@ from robustlab.explainers.relevance.rules import (
     z_plus,
 )
 from robustlab.explainers.relevance.walk import Assignment, RelevanceWalk
+from robustlab.explainers.relevance.walked import Walked
 
 RuleName = Literal["epsilon", "gamma", "z_plus", "alpha_beta", "w_square", "flat", "z_box"]
 Composite = Literal["epsilon_plus", "epsilon_gamma_box", "epsilon_alpha2_beta1", "z_plus_box"]
@@ -74,7 +76,8 @@ class LRP:
     too. Whatever is not recognised follows its plain derivative: `conservation` and
     `where_it_went` show whether relevance was created or lost there.
 
-    Raw shape ``[B,C,H,W]``; default map: positive part of Σ_c. Relevance starts as the
+    Raw shape ``[B,C,H,W]``; with ``layer`` the relevance at that module's output, summed over
+    its channels, ``[B,1,h,w]``. Default map: positive part of Σ_c. Relevance starts as the
     target's logit. Cost: a forward pass, a backward pass and the rules' own convolutions,
     see `cost`.
     Sources: Bach et al. 2015; Montavon et al. 2017, 2019; Kohlbrenner et al. 2020.
@@ -93,6 +96,7 @@ class LRP:
     alpha: float = 2.0
     beta: float = 1.0
     bias: bool = True
+    layer: str | None = None
     post: Post = "positive"
 
     def __post_init__(self) -> None:
@@ -115,7 +119,39 @@ class LRP:
         ids: Sequence[str] | None = None,
         create_graph: bool = False,
     ) -> Tensor:
+        if self.layer is not None:
+            return self._at_layer(self.layer, model, images, targets, create_graph)
         return self.propagate(model, images, targets, explained_logit, create_graph=create_graph)
+
+    def _at_layer(
+        self, layer: str, model: nn.Module, images: Tensor, targets: Tensor, create_graph: bool
+    ) -> Tensor:
+        """Relevance ``[B,1,h,w]`` at the output of a module, its channels together."""
+
+        def run(part: Tensor, labels: Tensor, _: slice) -> Tensor:
+            walk = self._walk(self.assignment())
+            with walk.phase, torch.enable_grad():
+                read, logits = layer_output(Walked(model, walk), layer, part, create_graph)
+                first = explained_logit(logits, labels)
+                (found,) = torch.autograd.grad(logits, read, first, create_graph=create_graph)
+            return found.sum(1, keepdim=True)
+
+        return each_micro_batch(images, targets, run)
+
+    def _walk(
+        self,
+        assignment: Assignment,
+        *,
+        sum_pool: bool = False,
+        absorbed: dict[str, Tensor] | None = None,
+    ) -> RelevanceWalk:
+        return RelevanceWalk(
+            assignment,
+            bias=self.bias and self.rule != "flat",
+            stabiliser=min(self.epsilon, STABILISER),
+            sum_pool=sum_pool,
+            absorbed=absorbed,
+        )
 
     def propagate(
         self,
@@ -136,13 +172,7 @@ class LRP:
         assign = assign or self.assignment
 
         def run(part: Tensor, labels: Tensor, _: slice) -> Tensor:
-            walk = RelevanceWalk(
-                assign(),
-                bias=self.bias and self.rule != "flat",
-                stabiliser=min(self.epsilon, STABILISER),
-                sum_pool=sum_pool,
-                absorbed=absorbed,
-            )
+            walk = self._walk(assign(), sum_pool=sum_pool, absorbed=absorbed)
             if create_graph and part.requires_grad:  # still the image if a parameter made it
                 part = route(walk.phase, part, lambda r: (r,))
             return input_gradient(

@@ -29,6 +29,7 @@ LRP = [
 ]
 OPTIONS = [
     ("resnet", "lrp", {"bias": False}),
+    ("normalised", "lrp", {"layer": "net.features.2", "epsilon": 0.02}),
     *(("resnet", "lrp", options) for options in LRP),
     ("normalised", "lrp", {"rule": "z_box", "epsilon": 0.02}),  # the box goes through the model's
     ("normalised", "lrp", {"composite": "epsilon_gamma_box"}),  # own normalisation
