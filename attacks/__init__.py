@@ -18,6 +18,9 @@ from attacks.explanation.target_map import TargetMap
 from attacks.explanation.universal import Universal
 from attacks.explanation.worst_case import WorstCase
 from attacks.model.constant_shift import ConstantShift
+from attacks.model.dead_pixels import DeadPixels
+from attacks.model.grad_cam_gadget import GradCAMGadget
+from attacks.model.logit_shift import LogitShift
 from attacks.model.randomisation import OtherWeights, RandomWeights
 from attacks.prediction import FGSM, MIFGSM, PGD, CarliniWagner, DeepFool
 from robustlab.core.tables import build as _build
@@ -49,6 +52,9 @@ MODEL_ATTACKS: Final[Mapping[str, type[ModelAttack]]] = {
     "random_weights": RandomWeights,
     "other_weights": OtherWeights,
     "constant_shift": ConstantShift,
+    "logit_shift": LogitShift,
+    "dead_pixels": DeadPixels,
+    "grad_cam_gadget": GradCAMGadget,
 }
 
 
@@ -67,9 +73,12 @@ __all__ = [
     "BlackBox",
     "CarliniWagner",
     "ConstantShift",
+    "DeadPixels",
     "DeepFool",
     "Dual",
     "Ensemble",
+    "GradCAMGadget",
+    "LogitShift",
     "MapDistance",
     "MassCenter",
     "NoAttack",
