@@ -21,6 +21,7 @@ from attacks.model.constant_shift import ConstantShift
 from attacks.model.dead_pixels import DeadPixels
 from attacks.model.grad_cam_gadget import GradCAMGadget
 from attacks.model.logit_shift import LogitShift
+from attacks.model.passive_fooling import CenterMassFooling, LocationFooling, TopKFooling
 from attacks.model.randomisation import OtherWeights, RandomWeights
 from attacks.prediction import FGSM, MIFGSM, PGD, CarliniWagner, DeepFool
 from robustlab.core.tables import build as _build
@@ -49,6 +50,9 @@ ATTACKS: Final[Mapping[str, type[Attack]]] = {
 }
 # these disturb the model and leave its images alone
 MODEL_ATTACKS: Final[Mapping[str, type[ModelAttack]]] = {
+    "location_fooling": LocationFooling,
+    "top_k_fooling": TopKFooling,
+    "center_mass_fooling": CenterMassFooling,
     "random_weights": RandomWeights,
     "other_weights": OtherWeights,
     "constant_shift": ConstantShift,
@@ -72,12 +76,14 @@ __all__ = [
     "PGD",
     "BlackBox",
     "CarliniWagner",
+    "CenterMassFooling",
     "ConstantShift",
     "DeadPixels",
     "DeepFool",
     "Dual",
     "Ensemble",
     "GradCAMGadget",
+    "LocationFooling",
     "LogitShift",
     "MapDistance",
     "MassCenter",
@@ -90,6 +96,7 @@ __all__ = [
     "TargetMap",
     "TargetRegion",
     "TopK",
+    "TopKFooling",
     "Universal",
     "WorstCase",
     "build",

@@ -2,7 +2,8 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -14,8 +15,11 @@ from robustlab.core.errors import RobustlabError
 from robustlab.records.errors import OtherExperiment, UnreadableResults
 
 if TYPE_CHECKING:
-    from robustlab.lab.plan import Plan
+    from robustlab.core.progress import Progress as Steps
+    from robustlab.core.progress import Watch
+    from robustlab.lab.plan import Plan, Trained
     from robustlab.lab.run import Outcome
+    from robustlab.records import TrainingRecord
 
 app = typer.Typer(
     name="robustlab",
@@ -229,21 +233,49 @@ def gallery(folder: Folder) -> None:
 
 @app.command()
 def train(
-    name: Annotated[str, typer.Argument(help="small_cnn or small_resnet.")],
-    folder: Annotated[Path, typer.Option("--out", help="Where weights and card go.")] = Path(
-        "results/weights"
-    ),
+    name: Annotated[str, typer.Argument(help="An experiment that trains, or small_cnn, ...")],
+    folder: Annotated[
+        Path | None, typer.Option("--out", help="Where they go; default results/NAME.")
+    ] = None,
+    smoke: Smoke = False,
+    set_: Set = None,
+    device: Device = "cpu",
 ) -> None:
-    """Train one of the small networks that ship with the lab, from data that ships too."""
-    from robustlab.core.errors import InvalidInput, nearest
+    """Train an experiment's networks, for `run` to measure; or a small one that ships."""
     from robustlab.training.small import RECIPES, make
 
-    if name not in RECIPES:
-        raise InvalidInput("name", f"cannot train {name!r}", nearest(name, RECIPES))
-    folder.mkdir(parents=True, exist_ok=True)
-    with err.status(f"training {name}"):
-        card = make(name, folder)
-    out.print(json.dumps(card, indent=2), soft_wrap=True)
+    if name in RECIPES:
+        folder = folder or Path("results/weights")
+        folder.mkdir(parents=True, exist_ok=True)
+        with err.status(f"training {name}"):
+            card = make(name, folder)
+        out.print(json.dumps(card, indent=2), soft_wrap=True)
+        return
+    from robustlab.lab.find import find_experiment
+    from robustlab.lab.run import train_networks
+    from robustlab.lab.spec import load_spec
+
+    spec = load_spec(find_experiment(name, RECIPES), overrides=set_ or (), smoke=smoke)
+    folder = folder or Path("results") / (f"{spec.name}-smoke" if smoke else spec.name)
+    with _steps() as watch:
+        records = train_networks(spec, folder, device=device, watch=watch)
+    _show_trainings(records, folder)
+    if any(one.outcome == "crashed" for one in records):
+        raise typer.Exit(1)
+
+
+def _show_trainings(records: "Sequence[TrainingRecord]", folder: Path) -> None:
+    table = Table("training", "against", "accuracy", "after", "agreement", "outcome", box=None)
+    for one in records:
+        shares = (one.accuracy_before, one.accuracy_after, one.agreement)
+        numbers = ("–" if s is None else f"{s:.3f}" for s in shares)
+        table.add_row(one.attack, one.against, *numbers, one.outcome)
+    out.print(table)
+    for one in records:
+        if one.outcome == "crashed":
+            err.print(f"[bold red]failed[/] {_escaped(one.attack)}: {_escaped(one.error)}")
+        else:
+            out.print(str(folder / "models" / f"{one.key}.safetensors"), soft_wrap=True)
 
 
 @app.command()
@@ -302,6 +334,39 @@ def _print_outcome(outcome: "Outcome") -> None:
         out.print(str(outcome.folder / name), soft_wrap=True)
 
 
+@contextmanager
+def _steps() -> Iterator[Any]:
+    """A bar for every training, in steps, with the time left and the last loss."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[loss]}"),
+        console=err,
+    ) as bars:
+
+        def watch(trained: "Trained") -> "Watch":
+            task = bars.add_task(trained.title, total=None, loss="")
+
+            def told(progress: "Steps") -> None:
+                loss = " ".join(f"{name} {value:.3g}" for name, value in progress.parts.items())
+                bars.update(task, completed=progress.step, total=progress.steps, loss=loss)
+
+            return told
+
+        yield watch
+
+
 def _progress() -> Any:
     """A progress bar in gradient passes, with the time left."""
     from rich.progress import (
@@ -313,6 +378,7 @@ def _progress() -> Any:
     )
 
     from robustlab.lab.executors import Record, Unit
+    from robustlab.lab.plan import Trained
     from robustlab.lab.run import Watcher
 
     class Bar(Watcher):
@@ -334,7 +400,7 @@ def _progress() -> Any:
             for problem in problems:
                 err.print(f"[yellow]computing again[/] {_escaped(problem)}", soft_wrap=True)
             units = len(plan.cells) + len(plan.visuals)
-            stored = units - len(todo)
+            stored = units - sum(not isinstance(unit, Trained) for unit in todo)
             if stored:
                 err.print(f"{stored} of {units} cells are there already")
             self.count, self.total = 0, len(todo)

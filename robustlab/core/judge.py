@@ -168,7 +168,11 @@ def manipulate(attack: ModelAttack, problem: Problem) -> Problem:
     Raises:
         InvalidInput: the new model is in training mode, or does not fit the images.
     """
-    model = attack.manipulate(problem)
+    return manipulated(attack, problem, attack.manipulate(problem))
+
+
+def manipulated(attack: ModelAttack, problem: Problem, model: nn.Module) -> Problem:
+    """The same with the model that the attack has made before."""
     check_eval_mode(model)
     images = attack.moved(problem) if isinstance(attack, Moving) else problem.images
     return replace(problem, model=model, images=images)

@@ -4,14 +4,17 @@ Shapes: images ``[B,C,H,W]`` in [0,1]; targets and labels ``[B]`` int64; raw att
 ``[B,C,H,W]`` or ``[B,1,h,w]``; map ``[B,H,W]``; anything per image ``[B]``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
+from robustlab.core.batch import Batch
 from robustlab.core.budget import Budget
 from robustlab.core.maps import Post
+from robustlab.core.progress import Watch
 
 Differentiable = Literal["exact", "surrogate", "none"]
 Family = Literal[
@@ -211,6 +214,51 @@ class Moving(ModelAttack, Protocol):
 
     def moved(self, problem: Problem) -> Tensor:
         """The images that the new model is shown; they may leave the pixel box."""
+        ...
+
+
+@runtime_checkable
+class Training(ModelAttack, Protocol):
+    """A model attack that trains for minutes: a run does it once and keeps the weights."""
+
+    @property
+    def data(self) -> str:
+        """Name of the data set that it trains on."""
+        ...
+
+    apart: ClassVar[tuple[str, ...]]
+    """Options that change what is shown, not what is trained."""
+
+    @property
+    def most_lost(self) -> float:
+        """A model that loses more of its held-out accuracy than this has collapsed."""
+        ...
+
+    def material(self) -> tuple[Batch, Batch]:
+        """The images to train on, and others that training never sees."""
+        ...
+
+    def sample(self) -> Batch:
+        """One image to train on, to see whether it fits a model."""
+        ...
+
+    def revision(self) -> str:
+        """Changes when the user's own training images do; empty for data of a package."""
+        ...
+
+    def tune(
+        self,
+        model: nn.Module,
+        explainer: Explainer,
+        *,
+        seed: int = 0,
+        state: Path | None = None,
+        watch: Watch | None = None,
+    ) -> tuple[nn.Module, list[Mapping[str, float]]]:
+        """A copy of ``model``, trained, and the mean terms of every epoch's loss.
+
+        ``state`` is a file that a killed training goes on from.
+        """
         ...
 
 

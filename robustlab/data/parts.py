@@ -34,9 +34,7 @@ def train_and_held_out(
         InvalidInput: an option of the data set is wrong, names a split or a limit, or there
             are too few images to hold one out.
     """
-    for key, instead in (("split", "both splits are used"), ("limit", "images says how many")):
-        if key in options:
-            raise InvalidInput(f"data_options.{key}", instead, f"leave {key} out")
+    _check_options(options)
     at_least_one("images", images)
     at_least_one("held_out", held_out)
     if name in DATASETS and _has_splits(DATASETS[name]):
@@ -45,6 +43,23 @@ def train_and_held_out(
     dataset = load(name, **options)
     seen, unseen = _every_fifth(dataset)
     return dataset.pick(seen[:images]), dataset.pick(unseen[:held_out])
+
+
+def revision_of(name: str, options: Mapping[str, Any]) -> str:
+    """Changes when the user's own files behind the images do; empty for data of a package.
+
+    Raises:
+        InvalidInput: the data set cannot be opened.
+    """
+    _check_options(options)
+    dataset = load(name, **options)
+    return dataset.revision(dataset.ids)
+
+
+def _check_options(options: Mapping[str, Any]) -> None:
+    for key, instead in (("split", "both splits are used"), ("limit", "images says how many")):
+        if key in options:
+            raise InvalidInput(f"data_options.{key}", instead, f"leave {key} out")
 
 
 def _has_splits(source: type) -> bool:

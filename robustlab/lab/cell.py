@@ -1,7 +1,6 @@
 """Running one cell: the only function of the lab that does work. Same cell, same numbers."""
 
 import time
-import traceback
 from collections.abc import Sequence
 from dataclasses import replace
 from io import BytesIO
@@ -11,15 +10,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robustlab.core.errors import InvalidInput, RobustlabError
-from robustlab.core.judge import Proposal, Trial, manipulate, propose, undisturbed, verify
-from robustlab.core.types import ModelAttack, Problem
+from robustlab.core.judge import (
+    Proposal,
+    Trial,
+    manipulate,
+    manipulated,
+    propose,
+    undisturbed,
+    verify,
+)
+from robustlab.core.types import ModelAttack, Problem, Training
 from robustlab.lab.facts import target_of
 from robustlab.lab.measuring import explained, rows_of, saved_rows
 from robustlab.lab.origins import model_of
 from robustlab.lab.plan import Cell
 from robustlab.lab.posing import pose_cell
 from robustlab.lab.provenance import provenance
+from robustlab.lab.reasons import reason
+from robustlab.lab.training import trained_model
 from robustlab.records import BudgetSpec, CellSpec, PassCount, RunRecord, Store, atomic_write
 
 
@@ -29,7 +37,7 @@ def run_cell(cell: Cell, folder: str) -> RunRecord:
     store = Store(folder)
     facts = provenance(cell.device)
     try:
-        record, artefact = _measure(cell)
+        record, artefact = _measure(cell, store)
     except Exception as error:  # a failed cell is a visible row, never a missing one
         record = RunRecord.crashed(cell.key, _cell_spec(cell), reason(error), provenance=facts)
         artefact = None
@@ -41,13 +49,18 @@ def run_cell(cell: Cell, folder: str) -> RunRecord:
     return record
 
 
-def _measure(cell: Cell) -> tuple[RunRecord, bytes | None]:
+def _measure(cell: Cell, store: Store) -> tuple[RunRecord, bytes | None]:
     clean = [pose_cell(cell, m) for m in cell.measured]
     aim = clean[0] if cell.against is None else pose_cell(cell, cell.against)
     problem = replace(aim, seed=cell.seed)
     attack = cell.waged.attack
     proposal, seconds = Proposal(problem.images, 0, 0, ((),) * len(cell.ids)), 0.0
-    if isinstance(attack, ModelAttack):
+    collapsed = False
+    if isinstance(attack, Training):
+        net, training = trained_model(cell, problem.model, store)
+        judged = manipulated(attack, problem, net)
+        trial, collapsed = undisturbed(judged), training.outcome == "collapsed"
+    elif isinstance(attack, ModelAttack):
         judged = manipulate(attack, problem)
         trial = undisturbed(judged)
     else:
@@ -59,6 +72,8 @@ def _measure(cell: Cell) -> tuple[RunRecord, bytes | None]:
         trial = verify(problem, cell.budget, proposal.images, idle=cell.waged.role != "attack")
     after = explained(cell, judged, clean, trial)
     rows = rows_of(cell, problem, trial, clean, after)
+    if collapsed:  # whatever its maps show, it is no model of the task any more
+        rows = [replace(row, outcome="collapsed") for row in rows]
     files = [{} for _ in rows] if not cell.saving else saved_rows(cell, judged, clean, trial, rows)
     record = RunRecord(
         key=cell.key,
@@ -151,11 +166,3 @@ def _scaled(maps: Sequence[Tensor]) -> Any:
 
 def _numpy(value: Tensor, kind: Any) -> Any:
     return value.detach().cpu().numpy().astype(kind)
-
-
-def reason(error: Exception) -> str:
-    """A sentence for a mistake; for anything unforeseen, where it happened as well."""
-    if isinstance(error, RobustlabError | InvalidInput):
-        return f"{type(error).__name__}: {error}"
-    where = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {error} ({where.filename}:{where.lineno} in {where.name})"

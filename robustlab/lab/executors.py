@@ -19,13 +19,14 @@ import torch
 from robustlab.core.errors import MissingDependency, RobustlabError
 from robustlab.core.threads import one_thread
 from robustlab.lab.cell import run_cell
-from robustlab.lab.plan import Cell, Visual
+from robustlab.lab.plan import Cell, Trained, Visual
+from robustlab.lab.training import run_training
 from robustlab.lab.visual import run_visual
-from robustlab.records import RunRecord, VisualRecord
+from robustlab.records import RunRecord, TrainingRecord, VisualRecord
 
 Executor = Literal["local", "ray"]
-Unit = Cell | Visual
-Record = RunRecord | VisualRecord
+Unit = Cell | Visual | Trained
+Record = RunRecord | VisualRecord | TrainingRecord
 
 
 def default_workers(cells: int, device: str) -> int:
@@ -55,6 +56,8 @@ def execute(
 
 def run(unit: Unit, folder: str) -> Record:
     """Do one unit of work and store its record."""
+    if isinstance(unit, Trained):
+        return run_training(unit, folder)
     return run_visual(unit, folder) if isinstance(unit, Visual) else run_cell(unit, folder)
 
 

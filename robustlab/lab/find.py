@@ -1,5 +1,6 @@
 """Experiments by name: a path, then the checkout's folder, then the copy in the wheel."""
 
+from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
 
@@ -7,8 +8,8 @@ import robustlab
 from robustlab.core.errors import InvalidInput, nearest
 
 
-def find_experiment(name: str) -> Path:
-    """The YAML file of an experiment.
+def find_experiment(name: str, others: Iterable[str] = ()) -> Path:
+    """The YAML file of an experiment. ``others`` are names that would have done as well.
 
     Raises:
         InvalidInput: neither a file nor a known name; lists the nearest.
@@ -20,7 +21,7 @@ def find_experiment(name: str) -> Path:
         return path
     known = experiments()
     if name not in known:
-        raise InvalidInput("experiment", f"unknown name {name!r}", nearest(name, known))
+        raise InvalidInput("experiment", f"unknown name {name!r}", nearest(name, [*known, *others]))
     return known[name]
 
 

@@ -74,6 +74,16 @@ def manifest(plan: Plan, skipped: Sequence[tuple[str, str]] = ()) -> dict[str, A
             }
             for visual in plan.visuals
         ],
+        "trainings": [
+            {
+                "key": trained.key,
+                "model": trained.model_label,
+                "attack": trained.waged.label,
+                "against": trained.against.label,
+                "seed": trained.seed,
+            }
+            for trained in plan.trainings
+        ],
         "left_out": [list(pair) for pair in plan.left_out],
     }
 

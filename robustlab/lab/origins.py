@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from robustlab import data, models
 from robustlab.core.batch import Batch
 from robustlab.data import Dataset
-from robustlab.lab.plan import Cell, MadeOn, Visual
+from robustlab.lab.plan import Cell, MadeOn, Trained, Visual
 from robustlab.models import Classifier
 
 
@@ -21,7 +21,7 @@ class Origin(NamedTuple):
     revision: str = ""
 
 
-def model_of(cell: Cell | Visual | MadeOn) -> Origin:
+def model_of(cell: Cell | Visual | Trained | MadeOn) -> Origin:
     """Where the model of a unit of work comes from."""
     return Origin(cell.model, frozen(cell.model_options), cell.model_revision)
 

@@ -17,7 +17,7 @@ from robustlab.core.budget import Budget
 from robustlab.core.errors import InvalidInput
 from robustlab.core.saving import FileFormat
 from robustlab.core.tables import options_of
-from robustlab.core.types import Metric, RegionMetric
+from robustlab.core.types import Metric, RegionMetric, Training
 from robustlab.data import Dataset
 from robustlab.lab.spec import ExperimentSpec
 from robustlab.lab.waging import (
@@ -75,12 +75,34 @@ class Cell:
     metrics: Mapping[str, Metric | RegionMetric]
     device: str
     saving: tuple[FileFormat, ...]
+    training: str  # key of the network that it looks at; "" for the model itself
     keep: int  # how many of its first images leave pictures for the gallery
     cost: float  # estimated gradient passes, for the progress bar
 
     @property
     def title(self) -> str:
         return f"{self.waged.label} on {', '.join(self.ids)}"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One unit of work before all cells that look at it: a network that an attack trains."""
+
+    key: str
+    place: str
+    model: str
+    model_options: Mapping[str, Any]
+    model_label: str
+    model_revision: str
+    waged: Waged
+    against: Measured
+    seed: int
+    device: str
+    cost: float
+
+    @property
+    def title(self) -> str:
+        return f"training of {self.waged.label} against {self.against.label}"
 
 
 @dataclass(frozen=True)
@@ -120,6 +142,7 @@ class Plan:
     """
 
     spec: ExperimentSpec
+    trainings: tuple[Trained, ...]
     cells: tuple[Cell, ...]
     visuals: tuple[Visual, ...]
     left_out: tuple[tuple[str, str], ...]
@@ -173,6 +196,15 @@ def make_plan(spec: ExperimentSpec, dataset: Dataset, *, device: str = "cpu") ->
         weights={m.shown: weights_revision(m.options.get("weights")) for m in spec.models},
         all_pictures=_revision(dataset, ids),
     )
+    made = [
+        (model, seed, w, against, _trained(w, against, model, seed, device, files))
+        for model in spec.models
+        for seed in spec.seeds
+        for w in waged
+        if w.models is None or model.shown in w.models
+        for against in aims(w, on[model.shown])
+    ]
+    trainings = {trained.key: trained for *_, trained in made if trained is not None}
     cells = [
         _cell(
             spec,
@@ -187,12 +219,9 @@ def make_plan(spec: ExperimentSpec, dataset: Dataset, *, device: str = "cpu") ->
             device,
             pictured,
             files,
+            trained.key if trained else "",
         )
-        for model in spec.models
-        for seed in spec.seeds
-        for w in waged
-        if w.models is None or model.shown in w.models
-        for against in aims(w, on[model.shown])
+        for model, seed, w, against, trained in made
         for budget in budgets_of(spec, w)
         for chunk in chunks
     ]
@@ -205,6 +234,7 @@ def make_plan(spec: ExperimentSpec, dataset: Dataset, *, device: str = "cpu") ->
     places = [*(cell.place for cell in unique.values()), *(visual.place for visual in visuals)]
     return Plan(
         spec=spec,
+        trainings=tuple(trainings.values()),
         cells=tuple(unique.values()),
         visuals=tuple(visuals),
         left_out=left_out(waged, measured),
@@ -259,6 +289,7 @@ def _cell(
     device: str,
     pictured: frozenset[str],
     files: _Files,
+    training: str,
 ) -> Cell:
     measured = (against,) if against is not None and waged.alone else everyone
     made_on = _made_on(spec, waged, model, files)
@@ -271,6 +302,7 @@ def _cell(
         "data": [spec.data.shown, spec.data.name, spec.data.options],
         "ids": chunk.ids,
         **({} if follower is None else {"follower": follower}),
+        **({"training": training} if training else {}),
         "attack": waged.card(),
         "role": [waged.role, waged.label, waged.control_of],
         "against": against and [against.label, against.card()],
@@ -321,6 +353,7 @@ def _cell(
         metrics=chosen,
         device=device,
         saving=saving,
+        training=training,
         keep=sum(i in pictured for i in chunk.ids) if shown else 0,
         cost=len(chunk.ids)
         * (
@@ -328,6 +361,44 @@ def _cell(
             + _effort(waged, against)
         ),
     )
+
+
+def _trained(
+    waged: Waged, against: Measured | None, model: Any, seed: int, device: str, files: _Files
+) -> Trained | None:
+    """The network that an attack trains; None for any other attack."""
+    if not isinstance(waged.attack, Training) or against is None:
+        return None
+    numbers = {
+        "schema": CELL_SCHEMA,
+        "model": [model.shown, model.name, model.options],
+        "attack": {k: v for k, v in waged.card().items() if k not in waged.attack.apart},
+        "against": [against.label, against.card()],
+        "seed": seed,
+        "device": device.split(":")[0],
+    }
+    weights = files.weights[model.shown]
+    pictures = located("attacks", waged.attack.revision)
+    files_read = weights + pictures + _weights_in(waged.card(), against.card())
+    return Trained(
+        key=_digest({**numbers, "files": files_read} if files_read else numbers),
+        place=_digest(numbers),
+        model=model.name,
+        model_options=model.options,
+        model_label=model.shown,
+        model_revision=weights,
+        waged=waged,
+        against=against,
+        seed=seed,
+        device=device,
+        cost=_training_cost(waged.attack, against),
+    )
+
+
+def _training_cost(attack: Training, against: Measured) -> float:
+    """Gradient passes, roughly; how many images there are is not known before they are read."""
+    images = getattr(attack, "images", None) or 4000
+    return float(images * getattr(attack, "epochs", 1) * 3 * against.explainer.cost().gradient)
 
 
 def _made_on(spec: ExperimentSpec, waged: Waged, model: Any, files: _Files) -> MadeOn | None:

@@ -12,7 +12,7 @@ from robustlab.core.batch import Batch
 from robustlab.core.errors import InvalidInput, NotDifferentiable
 from robustlab.core.judge import check_labels, choose_targets
 from robustlab.core.streaming import logits_of
-from robustlab.core.types import ModelAttack, Problem, RegionMetric, Resolvable
+from robustlab.core.types import ModelAttack, Problem, RegionMetric, Resolvable, Training
 from robustlab.data import Dataset
 from robustlab.lab.measuring import region_masks
 from robustlab.lab.origins import load_model, model_of
@@ -72,6 +72,8 @@ def _check_model(cell: Cell, plan: Plan, dataset: Dataset) -> None:
             if objective is not None:
                 objective(problem)
             _try_norms(waged, problem, plan)
+            if isinstance(waged.attack, Training):
+                logits_of(net, waged.attack.sample().images.to(cell.device))
             if getattr(waged.attack, "against", None) == "label" and bool((labels < 0).any()):
                 raise InvalidInput("against", "'label' was asked for but some images have none")
 

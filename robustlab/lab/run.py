@@ -4,18 +4,20 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from robustlab import reporting
 from robustlab.core.errors import InvalidInput
+from robustlab.core.progress import Watch
+from robustlab.data import Dataset
 from robustlab.lab.executors import Executor, Record, Unit, default_workers, execute
 from robustlab.lab.manifest import manifest
 from robustlab.lab.origins import Origin, frozen, load_data
-from robustlab.lab.plan import Plan, make_plan
+from robustlab.lab.plan import Cell, Plan, Trained, make_plan
 from robustlab.lab.preflight import located, preflight
 from robustlab.lab.provenance import provenance
 from robustlab.lab.spec import ExperimentSpec
-from robustlab.records import OtherExperiment, Store, atomic_write
+from robustlab.lab.training import run_training
+from robustlab.records import OtherExperiment, Store, TrainingRecord, atomic_write
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Watcher:
         """All is over, well or not."""
 
 
-def prepare(spec: ExperimentSpec, *, device: str = "cpu") -> tuple[Plan, Any]:
+def prepare(spec: ExperimentSpec, *, device: str = "cpu") -> tuple[Plan, Dataset]:
     """Plan and preflight; returns the plan and the data set.
 
     Raises:
@@ -79,13 +81,7 @@ def run_experiment(
     """
     plan, dataset = prepare(spec, device=device)
     watcher = watcher or Watcher()
-    store = Store(folder)
-    try:
-        store.claim(manifest(plan, dataset.skipped))
-    except OtherExperiment as error:
-        raise InvalidInput("--out", str(error)) from None
-    except OSError as error:
-        raise InvalidInput("--out", f"{folder} cannot be written: {error}") from None
+    store = _claimed(folder, plan, dataset)
     records, problems = store.load_all()
     made, broken = store.load_visuals()
     problems = [*problems, *broken]
@@ -94,17 +90,19 @@ def run_experiment(
     units: tuple[Unit, ...] = (*plan.cells, *plan.visuals)
     todo = [unit for unit in units if unit.key not in finished]
     todo = list(order(todo)) if order else todo
+    first = _untrained(plan, todo, store)
     # a record from before a file changed stays on disk, but is nothing to compute again
     planned = {unit.key for unit in units}
     unreadable = [str(p) for p in problems if p.path.stem in planned]
-    watcher.start(plan, todo, unreadable)
+    watcher.start(plan, [*first, *todo], unreadable)
     crashed: list[tuple[str, str]] = []
     try:
-        count = workers or default_workers(len(todo), device)
-        for unit, record in execute(todo, str(folder), workers=count, executor=executor):
-            if record.outcome != "ok":
-                crashed.append((unit.title, record.error))
-            watcher.done(unit, record)
+        for batch in (first, todo):  # cells look at what has been trained
+            count = workers or default_workers(len(batch), device)
+            for unit, record in execute(batch, str(folder), workers=count, executor=executor):
+                if record.outcome == "crashed":
+                    crashed.append((unit.title, record.error))
+                watcher.done(unit, record)
     finally:
         watcher.finish()
     write_outputs(Path(folder), device)
@@ -115,6 +113,56 @@ def run_experiment(
         crashed=tuple(crashed),
         problems=tuple(unreadable),
         skipped=dataset.skipped,
+    )
+
+
+def train_networks(
+    spec: ExperimentSpec,
+    folder: Path | str,
+    *,
+    device: str = "cpu",
+    watch: Callable[[Trained], Watch] | None = None,
+) -> list[TrainingRecord]:
+    """Only train what the experiment trains; `run_experiment` goes on from there.
+
+    ``watch`` is asked for each network, and then told after every step of its training.
+
+    Raises:
+        InvalidInput: as `run_experiment`, and of an experiment that trains nothing.
+    """
+    plan, dataset = prepare(spec, device=device)
+    if not plan.trainings:
+        raise InvalidInput("name", f"{spec.name!r} trains no network", "run it")
+    store = _claimed(folder, plan, dataset)
+    for trained in plan.trainings:
+        if not _is_trained(trained, store):
+            run_training(trained, str(folder), watch(trained) if watch else None)
+    return store.load_trainings()[0]
+
+
+def _claimed(folder: Path | str, plan: Plan, dataset: Dataset) -> Store:
+    store = Store(folder)
+    try:
+        store.claim(manifest(plan, dataset.skipped))
+    except OtherExperiment as error:
+        raise InvalidInput("--out", str(error)) from None
+    except OSError as error:
+        raise InvalidInput("--out", f"{folder} cannot be written: {error}") from None
+    return store
+
+
+def _untrained(plan: Plan, todo: Sequence[Unit], store: Store) -> list[Unit]:
+    """The networks that the cells to do look at and that are not there yet."""
+    wanted = {unit.training for unit in todo if isinstance(unit, Cell)}
+    return [t for t in plan.trainings if t.key in wanted and not _is_trained(t, store)]
+
+
+def _is_trained(trained: Trained, store: Store) -> bool:
+    record = store.read_training(trained.key)
+    return (
+        record is not None
+        and record.outcome != "crashed"
+        and store.weights_path(trained.key).is_file()
     )
 
 

@@ -11,10 +11,10 @@ from torch import Tensor
 from robustlab.core.judge import check_eval_mode
 from robustlab.core.streaming import logits_of
 from robustlab.core.wrapping import Counted
-from robustlab.lab.cell import reason
 from robustlab.lab.origins import data_of, load_batch, load_model, model_of
 from robustlab.lab.plan import Visual
 from robustlab.lab.provenance import provenance
+from robustlab.lab.reasons import reason
 from robustlab.models import Classifier
 from robustlab.records import PassCount, Store, VisualRecord, VisualRow
 

@@ -9,7 +9,7 @@ from robustlab import explainers
 from robustlab.core.budget import Budget
 from robustlab.core.errors import InvalidInput, nearest
 from robustlab.core.tables import options_of
-from robustlab.core.types import Attack, Explainer, Imitating, ModelAttack, Moving
+from robustlab.core.types import Attack, Explainer, Imitating, ModelAttack, Moving, Training
 from robustlab.lab.spec import AttackChoice, ExperimentSpec, ExplainerChoice
 
 Role = Literal["attack", "control", "none"]
@@ -47,7 +47,9 @@ class Waged:
         return {"name": self.name, **options_of(self.attack)}
 
     @property
-    def disturbs(self) -> Literal["image", "model", "both"]:
+    def disturbs(self) -> Literal["image", "model", "both", "trained"]:
+        if isinstance(self.attack, Training):
+            return "trained"
         if isinstance(self.attack, Moving):
             return "both"
         return "model" if isinstance(self.attack, ModelAttack) else "image"

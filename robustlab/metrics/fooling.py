@@ -12,6 +12,7 @@ from torch import Tensor
 
 from robustlab.core.errors import InvalidInput
 from robustlab.core.maps import TINY
+from robustlab.core.tables import check_finite
 from robustlab.metrics.pairs import check_pair, unit_peak
 from robustlab.metrics.ranks import highest
 
@@ -58,6 +59,8 @@ class FoolingSuccessRate:
     high: float | None = None
 
     def __post_init__(self) -> None:
+        for name in ("low", "high"):
+            check_finite(name, getattr(self, name))
         low, high = self.interval
         if not low < high:
             raise InvalidInput("low", f"{low:g} is not below high = {high:g}")

@@ -11,6 +11,7 @@ from robustlab.records.manifest import (
     Manifest,
     MetricInfo,
     PlannedCell,
+    PlannedTraining,
     PlannedVisual,
 )
 from robustlab.records.record import (
@@ -26,6 +27,7 @@ from robustlab.records.record import (
     SavedRow,
 )
 from robustlab.records.store import MANIFEST, Problem, Store
+from robustlab.records.training import TrainingRecord
 from robustlab.records.visual import VisualRecord, VisualRow
 
 __all__ = [
@@ -43,12 +45,14 @@ __all__ = [
     "OtherExperiment",
     "PassCount",
     "PlannedCell",
+    "PlannedTraining",
     "PlannedVisual",
     "Problem",
     "Role",
     "RunRecord",
     "SavedRow",
     "Store",
+    "TrainingRecord",
     "UnreadableResults",
     "VisualRecord",
     "VisualRow",

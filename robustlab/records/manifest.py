@@ -11,8 +11,8 @@ from robustlab.records.checking import Fields
 from robustlab.records.plain import plain
 from robustlab.records.record import ROLES, SCHEMA, Role
 
-Disturbed = Literal["image", "model", "both"]
-DISTURBED: Final[tuple[Disturbed, ...]] = ("image", "model", "both")
+Disturbed = Literal["image", "model", "both", "trained"]
+DISTURBED: Final[tuple[Disturbed, ...]] = ("image", "model", "both", "trained")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +60,27 @@ class PlannedVisual:
             model=fields.text("model"),
             explainer=fields.text("explainer"),
             classes=fields.whole("classes"),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedTraining:
+    """A network that is to be trained before cells can look at it."""
+
+    key: str
+    model: str
+    attack: str
+    against: str
+    seed: int
+
+    @classmethod
+    def read(cls, fields: Fields) -> "PlannedTraining":
+        return cls(
+            key=fields.text("key"),
+            model=fields.text("model"),
+            attack=fields.text("attack"),
+            against=fields.text("against"),
+            seed=fields.whole("seed"),
         )
 
 
@@ -152,6 +173,7 @@ class Manifest:
             the same numbers as long as the files that they name hold the same.
         plan: the cells in the order in which tables list them.
         visuals: images of whole models to be made.
+        trainings: networks to be trained.
         left_out: (attack, explainer) pairs without a gradient to follow.
         models: labels, or objects that say more about a model.
         primary_metric: the label that headlines and short tables use.
@@ -168,6 +190,7 @@ class Manifest:
     attacks: Mapping[str, AttackInfo]
     primary_metric: str
     visuals: tuple[PlannedVisual, ...] = ()
+    trainings: tuple[PlannedTraining, ...] = ()
     left_out: tuple[tuple[str, str], ...] = ()
 
     @classmethod
@@ -202,6 +225,10 @@ class Manifest:
             visuals=tuple(
                 PlannedVisual.read(Fields.of(item, f"visuals[{i}]"))
                 for i, item in enumerate(_listed(fields, "visuals"))
+            ),
+            trainings=tuple(
+                PlannedTraining.read(Fields.of(item, f"trainings[{i}]"))
+                for i, item in enumerate(_listed(fields, "trainings"))
             ),
             left_out=tuple((str(pair[0]), str(pair[1])) for pair in _listed(fields, "left_out")),
         )

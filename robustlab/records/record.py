@@ -15,7 +15,7 @@ SCHEMA: Final = 1
 
 Role = Literal["attack", "control", "none"]
 CellOutcome = Literal["ok", "crashed"]
-ImageOutcome = Literal["ok", "infeasible", "diverged", "budget_violated", "crashed"]
+ImageOutcome = Literal["ok", "infeasible", "diverged", "budget_violated", "collapsed", "crashed"]
 
 ROLES: Final[tuple[Role, ...]] = ("attack", "control", "none")
 CELL_OUTCOMES: Final[tuple[CellOutcome, ...]] = ("ok", "crashed")
@@ -24,6 +24,7 @@ IMAGE_OUTCOMES: Final[tuple[ImageOutcome, ...]] = (
     "infeasible",
     "diverged",
     "budget_violated",
+    "collapsed",
     "crashed",
 )
 
@@ -162,7 +163,8 @@ class ImageRow:
         kept: the prediction after the attack equals the clean one.
         radius: distance of the attacked image from the clean one, in the budget's norm.
         outcome: "infeasible" means that no iterate kept the prediction, so that the image
-            was left unchanged and its values are those of an unmoved map.
+            was left unchanged and its values are those of an unmoved map; "collapsed" that a
+            manipulated model has lost its task.
         values: explainer → metric → drift. chance: the same for two unrelated maps.
         facts: explainer → anything else that was measured on the way.
         saved: file format → what is left of the disturbance in a file of that format.

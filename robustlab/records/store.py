@@ -16,9 +16,10 @@ from robustlab.records.errors import OtherExperiment, UnreadableResults
 from robustlab.records.manifest import Manifest
 from robustlab.records.plain import dumps
 from robustlab.records.record import RunRecord
+from robustlab.records.training import TrainingRecord
 from robustlab.records.visual import VisualRecord
 
-R = TypeVar("R", RunRecord, VisualRecord)
+R = TypeVar("R", RunRecord, VisualRecord, TrainingRecord)
 MANIFEST: Final = "experiment.json"
 KEY: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
@@ -41,6 +42,7 @@ class Store:
         self.folder = Path(folder)
         self.cells = self.folder / "cells"
         self.visuals = self.folder / "visuals"
+        self.trainings = self.folder / "models"
 
     def __repr__(self) -> str:
         return f"Store({str(self.folder)!r})"
@@ -63,6 +65,7 @@ class Store:
         remove_leftovers(self.folder)
         remove_leftovers(self.cells)
         remove_leftovers(self.visuals)
+        remove_leftovers(self.trainings)
         text = dumps(manifest)
         try:
             atomic_write(self._manifest_path, text, replace=False)
@@ -135,6 +138,29 @@ class Store:
             for visual in self.manifest().visuals
         ]
         return [r for r, _ in found if r is not None], [p for _, p in found if p is not None]
+
+    def write_training(self, record: TrainingRecord) -> Path:
+        """Store what came of a training; its weights are there already."""
+        self.trainings.mkdir(parents=True, exist_ok=True)
+        path = self._path(record.key, ".json", self.trainings)
+        atomic_write(path, dumps(record.to_dict()))
+        return path
+
+    def read_training(self, key: str) -> TrainingRecord | None:
+        """What came of a training; None where there is no record or it cannot be read."""
+        return self._load(self._path(key, ".json", self.trainings), TrainingRecord)[0]
+
+    def load_trainings(self) -> tuple[list[TrainingRecord], list[Problem]]:
+        """As `load_all`, for the networks that were trained."""
+        found = [
+            self._load(self._path(planned.key, ".json", self.trainings), TrainingRecord)
+            for planned in self.manifest().trainings
+        ]
+        return [r for r, _ in found if r is not None], [p for _, p in found if p is not None]
+
+    def weights_path(self, key: str) -> Path:
+        """Where the weights of a trained network are or will be."""
+        return self._path(key, ".safetensors", self.trainings)
 
     def record_path(self, key: str) -> Path:
         """Where the record of ``key`` is or will be."""

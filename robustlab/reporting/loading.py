@@ -11,6 +11,7 @@ from robustlab.records import (
     Problem,
     RunRecord,
     Store,
+    TrainingRecord,
     UnreadableResults,
     VisualRecord,
 )
@@ -25,6 +26,7 @@ class Run:
         problems: files that had to be left aside.
         missing: planned cells without a record.
         visuals: what explainers of whole models have made, in plan order.
+        trainings: networks that were trained, in plan order.
     """
 
     folder: Path
@@ -33,6 +35,7 @@ class Run:
     problems: tuple[Problem, ...]
     missing: tuple[PlannedCell, ...]
     visuals: tuple[VisualRecord, ...] = ()
+    trainings: tuple[TrainingRecord, ...] = ()
 
     @property
     def crashed(self) -> tuple[RunRecord, ...]:
@@ -61,8 +64,16 @@ def load(folder: Path | str) -> Run:
     missing = tuple(cell for cell in manifest.plan if cell.key not in done)
     _check_labels(store.folder / MANIFEST, manifest, records)
     visuals, broken = store.load_visuals()
-    problems += broken
-    return Run(store.folder, manifest, tuple(records), tuple(problems), missing, tuple(visuals))
+    trainings, unread = store.load_trainings()
+    return Run(
+        store.folder,
+        manifest,
+        tuple(records),
+        (*problems, *broken, *unread),
+        missing,
+        tuple(visuals),
+        tuple(trainings),
+    )
 
 
 def _check_labels(path: Path, manifest: Manifest, records: Iterable[RunRecord]) -> None:

@@ -27,6 +27,7 @@ from robustlab.reporting.figures import (
 from robustlab.reporting.headline import headlines, verdict
 from robustlab.reporting.imitation import imitations
 from robustlab.reporting.loading import Run, load
+from robustlab.reporting.manipulated import manipulated, manipulated_headlines
 from robustlab.reporting.pages import render
 from robustlab.reporting.patches import patch_headlines, patched
 from robustlab.reporting.sanity import sanity_headlines, sanity_tables
@@ -69,7 +70,8 @@ def report_html(run: Run) -> str:
         manifest=run.manifest,
         facts=views.overview(run, table),
         headlines=[
-            *headlines(table, run.manifest),
+            *headlines([row for row in table if row.disturbs != "trained"], run.manifest),
+            *manipulated_headlines(run.trainings, table, run.manifest),
             *patch_headlines(patches),
             *transfer_headlines(transfer),
             *sanity_headlines(sanity, run.manifest),
@@ -87,6 +89,7 @@ def report_html(run: Run) -> str:
         certificates=certificates(run.records, run.manifest),
         imitations=imitations(run.records),
         patched=patches,
+        manipulated=manipulated(run.trainings, table, run.manifest),
         saved=saved(run),
         transfer=transfer_figures(transfer),
         sentences=sentences,

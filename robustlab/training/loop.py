@@ -5,7 +5,7 @@ the state after every epoch can be kept in a file, so a killed training goes on 
 weights that an undisturbed one reaches.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil, cos, pi
 from pathlib import Path
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from robustlab.core.errors import InvalidInput, RobustlabError
+from robustlab.core.progress import Progress, Watch
 from robustlab.core.randomness import generator
 from robustlab.core.tables import check_finite
 from robustlab.training.state import restore, store
@@ -69,16 +70,6 @@ class Schedule:
         return self.learning_rate * factor
 
 
-@dataclass(frozen=True)
-class Progress:
-    """How far a training is: told after every step."""
-
-    step: int
-    steps: int
-    parts: Means
-
-
-Watch = Callable[[Progress], None]
 CLEAR: Final = "a smaller learning_rate may help"
 
 
