@@ -17,8 +17,12 @@ from attacks.explanation.patch import Patch
 from attacks.explanation.target_map import TargetMap
 from attacks.explanation.universal import Universal
 from attacks.explanation.worst_case import WorstCase
+from attacks.model.active_fooling import ActiveFooling
+from attacks.model.backdoor import Backdoor
+from attacks.model.concealment import Concealment
 from attacks.model.constant_shift import ConstantShift
 from attacks.model.dead_pixels import DeadPixels
+from attacks.model.fairwashing import Fairwashing
 from attacks.model.grad_cam_gadget import GradCAMGadget
 from attacks.model.logit_shift import LogitShift
 from attacks.model.passive_fooling import CenterMassFooling, LocationFooling, TopKFooling
@@ -53,6 +57,10 @@ MODEL_ATTACKS: Final[Mapping[str, type[ModelAttack]]] = {
     "location_fooling": LocationFooling,
     "top_k_fooling": TopKFooling,
     "center_mass_fooling": CenterMassFooling,
+    "active_fooling": ActiveFooling,
+    "fairwashing": Fairwashing,
+    "concealment": Concealment,
+    "backdoor": Backdoor,
     "random_weights": RandomWeights,
     "other_weights": OtherWeights,
     "constant_shift": ConstantShift,
@@ -74,14 +82,18 @@ __all__ = [
     "MIFGSM",
     "MODEL_ATTACKS",
     "PGD",
+    "ActiveFooling",
+    "Backdoor",
     "BlackBox",
     "CarliniWagner",
     "CenterMassFooling",
+    "Concealment",
     "ConstantShift",
     "DeadPixels",
     "DeepFool",
     "Dual",
     "Ensemble",
+    "Fairwashing",
     "GradCAMGadget",
     "LocationFooling",
     "LogitShift",

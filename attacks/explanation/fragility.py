@@ -6,7 +6,6 @@ the map's centre of mass, or gather the map in a region.
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from attacks.control import RandomSign
@@ -21,6 +20,7 @@ from attacks.explanation.objectives import (
 )
 from robustlab.core.budget import Budget
 from robustlab.core.errors import InvalidInput
+from robustlab.core.regions import check_box, some_pixels_in
 from robustlab.core.types import Attack, Problem
 
 
@@ -80,18 +80,11 @@ class TargetRegion(Ascent):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        x0, y0, x1, y1 = self.box
-        if not (0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1):
-            raise InvalidInput("box", f"{self.box} is not within the image", "(0, 0, 0.5, 0.5)")
+        check_box(self.box)
 
     def objective(self, problem: Problem) -> Objective:
         maps = problem.maps
-        x0, y0, x1, y1 = self.box
-        rows = (torch.arange(maps.shape[1], device=maps.device) + 0.5) / maps.shape[1]
-        columns = (torch.arange(maps.shape[2], device=maps.device) + 0.5) / maps.shape[2]
-        inside = ((rows > y0) & (rows < y1))[:, None] & ((columns > x0) & (columns < x1))[None]
-        if not bool(inside.any()):
-            raise InvalidInput("box", f"{self.box} holds no pixel of a {tuple(maps.shape[1:])} map")
+        inside = some_pixels_in(self.box, maps.shape[1], maps.shape[2], maps.device)
         return FillRegion(inside.to(maps.dtype))
 
     def propose(self, problem: Problem, budget: Budget) -> Tensor:

@@ -34,6 +34,8 @@ class Lesson:
         explainer: the one to fool, its layer chosen.
         targets: the explained classes ``[B]``: the true model's predictions.
         probabilities: of the true model, ``[B, classes]``. maps: its maps, ``[B,H,W]``.
+        others: its maps for other classes, ``[B,H,W]`` by class, where a manipulation has
+            asked for them in ``prepare``.
     """
 
     explainer: Explainer
@@ -41,6 +43,7 @@ class Lesson:
     targets: Tensor
     probabilities: Tensor
     maps: Tensor
+    others: Mapping[int, Tensor] = field(default_factory=dict)
 
     def explained(self, net: nn.Module, rows: Tensor, images: Tensor | None = None) -> Tensor:
         """Maps of these images by ``net``, differentiable in its weights."""
@@ -106,6 +109,10 @@ class FineTuning(ABC):
     def parts(self, net: nn.Module, lesson: Lesson, rows: Tensor) -> Mapping[str, Tensor]:
         """The terms of the loss over the images in these rows, by name; their sum counts."""
 
+    def prepare(self, model: nn.Module, lesson: Lesson) -> Lesson:
+        """What else the true model is to be asked, once and before any training."""
+        return lesson
+
     @property
     def needs_explainer(self) -> bool:
         return True
@@ -143,7 +150,7 @@ class FineTuning(ABC):
         check_slope(explainer)
         device = next(model.parameters()).device
         train, _ = self.material()
-        lesson = learn(model, explainer, train.to(device))
+        lesson = self.prepare(model, learn(model, explainer, train.to(device)))
         student = deepcopy(model)
         for parameter in student.parameters():
             parameter.requires_grad_(True)

@@ -218,6 +218,19 @@ class Moving(ModelAttack, Protocol):
 
 
 @runtime_checkable
+class Concealing(Protocol):
+    """A manipulation that takes the map off a region that the model goes on using."""
+
+    def inside(self, images: Tensor) -> Tensor:
+        """The region, true in ``[H,W]``."""
+        ...
+
+    def hidden(self, problem: Problem) -> Tensor:
+        """The images without what is in the region: whoever uses it has to notice."""
+        ...
+
+
+@runtime_checkable
 class Training(ModelAttack, Protocol):
     """A model attack that trains for minutes: a run does it once and keeps the weights."""
 

@@ -47,7 +47,7 @@ def catalogue(section: str) -> list[dict[str, Any]]:
 def card(section: str, name: str, cls: type) -> dict[str, Any]:
     """One component: what it is, its options with their defaults, and its promises."""
     entry: dict[str, Any] = {"name": name, "section": section, "summary": summary_of(cls)}
-    entry["options"] = {f.name: _plain(f.default) for f in dataclasses.fields(cls) if f.init}
+    entry["options"] = {f.name: _default(f) for f in dataclasses.fields(cls) if f.init}
     for promise in ("differentiable", "higher_is_more_stable"):
         if hasattr(cls, promise):
             entry[promise] = getattr(cls, promise)
@@ -93,5 +93,9 @@ def describe(name: str) -> tuple[str, str]:
     raise InvalidInput("name", f"nothing is called {name!r}", nearest(name, known))
 
 
-def _plain(value: Any) -> Any:
-    return "required" if value is dataclasses.MISSING else value
+def _default(option: dataclasses.Field[Any]) -> Any:
+    if option.default_factory is not dataclasses.MISSING:
+        made = option.default_factory()
+        plain = dataclasses.is_dataclass(made) and not isinstance(made, type)
+        return dataclasses.asdict(made) if plain else made
+    return "required" if option.default is dataclasses.MISSING else option.default

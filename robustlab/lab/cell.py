@@ -71,7 +71,7 @@ def _measure(cell: Cell, store: Store) -> tuple[RunRecord, bytes | None]:
         seconds = time.perf_counter() - started
         trial = verify(problem, cell.budget, proposal.images, idle=cell.waged.role != "attack")
     after = explained(cell, judged, clean, trial)
-    rows = rows_of(cell, problem, trial, clean, after)
+    rows = rows_of(cell, problem, judged, trial, clean, after)
     if collapsed:  # whatever its maps show, it is no model of the task any more
         rows = [replace(row, outcome="collapsed") for row in rows]
     files = [{} for _ in rows] if not cell.saving else saved_rows(cell, judged, clean, trial, rows)

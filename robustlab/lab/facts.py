@@ -3,11 +3,11 @@
 from typing import Final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from robustlab.core.judge import Trial
 from robustlab.core.streaming import logits_of
-from robustlab.core.types import Imitating, Problem
+from robustlab.core.types import Concealing, Imitating, Problem
 from robustlab.explainers.defended.certificate import certified_overlap
 from robustlab.explainers.defended.sparsified import SparsifiedSmoothGrad
 from robustlab.lab.plan import Cell
@@ -17,10 +17,13 @@ from robustlab.metrics.ranks import TopKIntersection
 SSIM_WINDOW: Final = 11  # pixels
 
 
-def facts_of(cell: Cell, clean: Problem, trial: Trial, maps: Tensor) -> dict[str, list[float]]:
-    """Name → one number per image, of one explainer's maps after the attack."""
+def facts_of(
+    cell: Cell, clean: Problem, trial: Trial, maps: Tensor, judged: nn.Module
+) -> dict[str, list[float]]:
+    """Name → one number per image, of one explainer's maps after the attack on ``judged``."""
     return {
-        **_likeness(cell, clean, trial, maps),
+        **_concealed(cell, clean, maps, judged),
+        **_likeness(cell, clean, trial, maps, judged),
         **_in_patch(cell, clean, trial, maps),
         **_certificate(cell, clean),
     }
@@ -32,15 +35,16 @@ def target_of(cell: Cell, clean: Problem) -> Tensor | None:
     return leader.target(clean) if isinstance(leader, Imitating) else None
 
 
-def _likeness(cell: Cell, clean: Problem, trial: Trial, maps: Tensor) -> dict[str, list[float]]:
+def _likeness(
+    cell: Cell, clean: Problem, trial: Trial, maps: Tensor, judged: nn.Module
+) -> dict[str, list[float]]:
     """Of an imitation: how like its target and its original a map is, and what it took."""
     target = target_of(cell, clean)
     if target is None:
         return {}
     pearson = Pearson()
-    before, after = (
-        torch.softmax(logits_of(clean.model, images), 1) for images in (clean.images, trial.images)
-    )
+    before = torch.softmax(logits_of(clean.model, clean.images), 1)
+    after = torch.softmax(logits_of(judged, trial.images), 1)
     found = {
         "pearson_to_target_before": pearson(target, clean.maps).tolist(),
         "pearson_to_target": pearson(target, maps).tolist(),
@@ -67,10 +71,35 @@ def _in_patch(cell: Cell, clean: Problem, trial: Trial, maps: Tensor) -> dict[st
     }
 
 
+def _concealed(
+    cell: Cell, clean: Problem, maps: Tensor, judged: nn.Module
+) -> dict[str, list[float]]:
+    """Of a concealment: the map's share in the region, and what hiding the region does.
+
+    ``changed`` is 1 where hiding it changes the prediction of that same model, ``right`` where
+    the prediction without it is the label.
+    """
+    attack = cell.waged.attack
+    if not isinstance(attack, Concealing):
+        return {}
+    inside, hidden = attack.inside(clean.images), attack.hidden(clean)
+    found = {
+        "energy_hidden_before": _energy(clean.maps, inside),
+        "energy_hidden": _energy(maps, inside),
+    }
+    for name, model in (("_before", clean.model), ("", judged)):
+        seen, unseen = (logits_of(model, x).argmax(1) for x in (clean.images, hidden))
+        found[f"changed_when_hidden{name}"] = (seen != unseen).double().tolist()
+        found[f"right_when_hidden{name}"] = (unseen == clean.labels).double().tolist()
+    return found
+
+
 def _energy(maps: Tensor, inside: Tensor) -> list[float]:
+    """Share of the positive part; that of the area where a map has none: it points nowhere."""
     positive = maps.clamp(min=0).double()
-    share = (positive * inside).sum((1, 2)) / positive.sum((1, 2)).clamp(min=1e-300)
-    return share.tolist()
+    total = positive.sum((1, 2))
+    flat = inside.double().expand_as(positive).mean((1, 2))
+    return torch.where(total > 0, (positive * inside).sum((1, 2)) / total, flat).tolist()
 
 
 def _certificate(cell: Cell, clean: Problem) -> dict[str, list[float]]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from robustlab.core.tables import options_of
+from robustlab.core.types import RegionMetric
 from robustlab.lab.plan import Plan
 
 
@@ -39,6 +40,7 @@ def manifest(plan: Plan, skipped: Sequence[tuple[str, str]] = ()) -> dict[str, A
                 "bounds": [_finite(b) for b in metric.bounds],
                 "summary": summary_of(type(metric)),
                 "options": options_of(metric),
+                "of_region": isinstance(metric, RegionMetric),
             }
             for label, metric in plan.metrics.items()
         },

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from robustlab.core.judge import Trial, reexplain, saved
 from robustlab.core.randomness import generator
+from robustlab.core.regions import pixels_in
 from robustlab.core.streaming import logits_of
 from robustlab.core.types import Metric, Problem, RegionMetric
 from robustlab.data import Dataset
@@ -40,7 +41,12 @@ class _Numbers:
 
 
 def rows_of(
-    cell: Cell, problem: Problem, trial: Trial, clean: Sequence[Problem], after: Sequence[Tensor]
+    cell: Cell,
+    problem: Problem,
+    judged: Problem,
+    trial: Trial,
+    clean: Sequence[Problem],
+    after: Sequence[Tensor],
 ) -> list[ImageRow]:
     """What the record says of each image, saving and cautions left out."""
     net = problem.model
@@ -50,7 +56,7 @@ def rows_of(
     dataset = load_data(data_of(cell))
     label_names = dict(zip(dataset.ids, dataset.names, strict=True))
     measured = {
-        m.label: _numbers(cell, m, p, trial, maps, dataset)
+        m.label: _numbers(cell, m, p, judged, trial, maps, dataset)
         for m, p, maps in zip(cell.measured, clean, after, strict=True)
     }
     rows = []
@@ -82,7 +88,13 @@ def rows_of(
 
 
 def _numbers(
-    cell: Cell, measured: Measured, clean: Problem, trial: Trial, maps: Tensor, dataset: Dataset
+    cell: Cell,
+    measured: Measured,
+    clean: Problem,
+    judged: Problem,
+    trial: Trial,
+    maps: Tensor,
+    dataset: Dataset,
 ) -> _Numbers:
     numbers = _Numbers(_values(cell, clean.maps, maps, dataset), {}, {})
     unrelated = _shuffled(clean.maps, cell.ids)
@@ -92,7 +104,7 @@ def _numbers(
             numbers.chance[label] = metric.chance_in(regions).tolist()
             continue
         numbers.chance[label] = _chance(metric, clean.maps, unrelated)
-    numbers.facts.update(facts_of(cell, clean, trial, maps))
+    numbers.facts.update(facts_of(cell, clean, trial, maps, judged.model))
     model, source = model_of(cell), data_of(cell)
     numbers.facts.update(_own_check(model, source, cell.ids, measured, cell.device))
     return numbers
@@ -126,13 +138,7 @@ def _shuffled(maps: Tensor, ids: Sequence[str]) -> Tensor:
 def region_masks(dataset: Dataset, ids: Sequence[str], maps: Tensor) -> Tensor:
     """Boolean ``[B,H,W]``: pixels whose centre lies in the image's box."""
     height, width = maps.shape[1:]
-    rows = (torch.arange(height, device=maps.device) + 0.5) / height
-    columns = (torch.arange(width, device=maps.device) + 0.5) / width
-    masks = []
-    for image_id in ids:
-        x0, y0, x1, y1 = dataset.box(image_id)
-        masks.append(((rows > y0) & (rows < y1))[:, None] & ((columns > x0) & (columns < x1))[None])
-    return torch.stack(masks)
+    return torch.stack([pixels_in(dataset.box(i), height, width, maps.device) for i in ids])
 
 
 @lru_cache(maxsize=64)

@@ -10,14 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robustlab.core.batch import UNLABELLED, Batch
+from attacks.model.active_fooling import ActiveFooling, is_swapped, swap_scores
+from attacks.model.backdoor import Backdoor, attack_success
+from robustlab.core.batch import UNLABELLED, Batch, make_batch
 from robustlab.core.errors import InvalidInput, RobustlabError
 from robustlab.core.files import sha256
 from robustlab.core.progress import Watch
 from robustlab.core.streaming import logits_of
 from robustlab.core.tables import options_of
 from robustlab.core.threads import one_thread
-from robustlab.core.types import Resolvable, Training
+from robustlab.core.types import Explainer, Resolvable, Training
 from robustlab.lab.origins import load_model, model_of
 from robustlab.lab.plan import Cell, Trained
 from robustlab.lab.provenance import provenance
@@ -72,6 +74,7 @@ def _train(trained: Trained, store: Store, watch: Watch | None) -> TrainingRecor
         agreement=facts["agreement"],
         most_lost=attack.most_lost,
         history=tuple(history),
+        facts=measured(attack, model, tuned, explainer, unseen),
         sha256=sha256(path),
     )
 
@@ -90,6 +93,31 @@ def compared(model: nn.Module, tuned: nn.Module, batch: Batch) -> dict[str, Any]
     # counted in images: 0.966 − 0.946 is a little more than 0.02
     lost = round((before - after) * int(known.sum())) / int(known.sum())
     return {"before": before, "after": after, "agreement": agreement, "lost": lost}
+
+
+def measured(
+    attack: Training, model: nn.Module, tuned: nn.Module, explainer: Explainer, batch: Batch
+) -> dict[str, float]:
+    """What some manipulations are judged by beside their maps, on the held-out images."""
+    if isinstance(attack, Backdoor):
+        found = logits_of(tuned, attack.marked(batch.images)).argmax(1)
+        right = _share((found == batch.labels)[batch.labels != UNLABELLED])
+        if not attack.turns:
+            return {"right with the trigger": right}
+        success = attack_success(found, batch.labels, attack.toward)
+        return {"right with the trigger": right, "attack success": success}
+    if isinstance(attack, ActiveFooling):
+        seen = logits_of(model, batch.images).argmax(1)
+        pair = [i for i, c in enumerate(seen.tolist()) if c in (attack.first, attack.second)]
+        if not pair:
+            return {}
+        images = make_batch(batch.images[pair], ids=[batch.ids[i] for i in pair])
+        scores = swap_scores(model, tuned, explainer, images, attack.first, attack.second)
+        return {
+            "swap score": float(scores.mean()),
+            "swapped": float(is_swapped(scores).double().mean()),
+        }
+    return {}
 
 
 def trained_model(cell: Cell, model: nn.Module, store: Store) -> tuple[nn.Module, TrainingRecord]:

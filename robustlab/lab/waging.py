@@ -67,8 +67,11 @@ class Waged:
 
     @property
     def imitates(self) -> bool:
-        """Is each image's map to look like that of the next image?"""
-        return isinstance(self.leader, Imitating)
+        """Is each image's map to look like that of the next image?
+
+        Manipulated models have targets of their own.
+        """
+        return isinstance(self.leader, Imitating) and not isinstance(self.leader, ModelAttack)
 
     def possible(self, explainer: Explainer) -> bool:
         """Has it, or the attack that it is the control of, a gradient to follow?"""

@@ -86,13 +86,17 @@ class PlannedTraining:
 
 @dataclass(frozen=True, kw_only=True)
 class MetricInfo:
-    """A metric under its label; a bound of None means that there is none."""
+    """A metric under its label; a bound of None means that there is none.
+
+    ``of_region``: it looks at one map and a known region, so its value is no drift.
+    """
 
     name: str
     higher_is_more_stable: bool
     bounds: tuple[float | None, float | None]
     summary: str
     options: Mapping[str, Any]
+    of_region: bool = False
 
     @property
     def perfect(self) -> float | None:
@@ -111,6 +115,7 @@ class MetricInfo:
             bounds=(ends.optional_number("lowest"), ends.optional_number("highest")),
             summary=fields.text("summary"),
             options=_options(fields),
+            of_region=fields.flag("of_region") if "of_region" in fields.data else False,
         )
 
 

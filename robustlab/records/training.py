@@ -23,6 +23,7 @@ class TrainingRecord:
             where no label is known. agreement: share with the true model's prediction.
         most_lost: the loss of accuracy (or of agreement) beyond which a model has collapsed.
         history: each epoch's mean terms of the loss.
+        facts: what else was measured on the held-out images, by name: shares and scores.
         sha256: of the weights.
     """
 
@@ -41,6 +42,7 @@ class TrainingRecord:
     agreement: float | None = None
     most_lost: float = 0.0
     history: tuple[Mapping[str, float | None], ...] = ()
+    facts: Mapping[str, float | None] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     sha256: str = ""
     seconds: float = 0.0
@@ -83,6 +85,7 @@ class TrainingRecord:
                 Fields.of(item, f"history[{i}]").numbers()
                 for i, item in enumerate(read.items("history"))
             ),
+            facts=read.object("facts").numbers(),
             options=read.object("options").data,
             sha256=read.text("sha256"),
             seconds=read.number("seconds"),

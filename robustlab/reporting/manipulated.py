@@ -15,6 +15,7 @@ GOALS: Final = {
 }
 """Which of its goals the success rate has to judge, for attacks that have one."""
 RATE: Final = "fooling_success_rate"
+MOST: Final = 6
 NAMES: Final = {"ok": "kept its task", "collapsed": "collapsed", "crashed": "failed"}
 
 
@@ -33,6 +34,7 @@ class Manipulated:
     after: str
     agreement: str
     success: str
+    also: str
     loss: str
     file: str
 
@@ -47,8 +49,10 @@ def manipulated(
 def manipulated_headlines(
     trainings: Sequence[TrainingRecord], table: Sequence[SummaryRow], manifest: Manifest
 ) -> list[str]:
-    """One sentence per trained network."""
-    return [_sentence(one, table, manifest) for one in trainings]
+    """One sentence per trained network, of the first few."""
+    said = [_sentence(one, table, manifest) for one in trainings[:MOST]]
+    more = len(trainings) - MOST
+    return [*said, f"Below are {count(more, 'more network')}."] if more > 0 else said
 
 
 def _row(one: TrainingRecord, table: Sequence[SummaryRow], manifest: Manifest) -> Manipulated:
@@ -65,6 +69,7 @@ def _row(one: TrainingRecord, table: Sequence[SummaryRow], manifest: Manifest) -
         after=_share(one.accuracy_after),
         agreement=_share(one.agreement),
         success="–" if rate is None or rate.mean is None else _rate(rate),
+        also=", ".join(f"{name} {number(value)}" for name, value in one.facts.items()) or "–",
         loss=", ".join(f"{k} {number(v)}" for k, v in one.history[-1].items())
         if one.history
         else "–",
@@ -110,9 +115,10 @@ def _sentence(one: TrainingRecord, table: Sequence[SummaryRow], manifest: Manife
     said = []
     if rate is not None and rate.mean is not None:
         said.append(f"it fools {one.against} on {_rate(rate)} of {count(rate.n, 'image')}")
-    if drift is not None and drift.mean is not None:
-        label = manifest.primary_metric
+    label = manifest.primary_metric
+    if drift is not None and drift.mean is not None and not manifest.metrics[label].of_region:
         said.append(f"{label} of its maps with the true model’s is {number(drift.mean)}")
+    said += [f"{name} {number(value)}" for name, value in one.facts.items()]
     return f"{opening}; {', and '.join(said)}." if said else f"{opening}."
 
 

@@ -18,6 +18,7 @@ from robustlab.reporting.cautions import (
     skipped,
 )
 from robustlab.reporting.certificates import certificates
+from robustlab.reporting.concealed import concealed, concealed_headlines
 from robustlab.reporting.figures import (
     drift_figures,
     epsilon_figures,
@@ -61,6 +62,7 @@ def report_html(run: Run) -> str:
     sanity = sanity_tables(every, run.manifest)
     made, unreadable = strips(run)
     patches = patched(run.records)
+    hidden = concealed(run.records)
     transfer = matrices(table, run.manifest)
     shared = shared_flags(table)
     idle = [row for row in table if row.role == "none" and row.mean is not None]
@@ -73,6 +75,7 @@ def report_html(run: Run) -> str:
             *headlines([row for row in table if row.disturbs != "trained"], run.manifest),
             *manipulated_headlines(run.trainings, table, run.manifest),
             *patch_headlines(patches),
+            *concealed_headlines(hidden),
             *transfer_headlines(transfer),
             *sanity_headlines(sanity, run.manifest),
         ],
@@ -89,6 +92,7 @@ def report_html(run: Run) -> str:
         certificates=certificates(run.records, run.manifest),
         imitations=imitations(run.records),
         patched=patches,
+        concealed=hidden,
         manipulated=manipulated(run.trainings, table, run.manifest),
         saved=saved(run),
         transfer=transfer_figures(transfer),
@@ -99,7 +103,7 @@ def report_html(run: Run) -> str:
         skipped=skipped(run),
         notes=notes(run),
         idle=idle,
-        restless=[row for row in idle if moved(row.mean, run.manifest.metrics[row.metric])],
+        restless=[row for row in idle if _moved(row, run)],
         metrics=views.metric_views(run, every),
         explainers=views.explainer_views(run),
         attacks=views.attack_views(run, every),
@@ -112,6 +116,12 @@ def report_html(run: Run) -> str:
         spec=json.dumps(run.manifest.spec, indent=2, ensure_ascii=False),
         w=wording,
     )
+
+
+def _moved(row: SummaryRow, run: Run) -> bool:
+    """Whether a map moved without an attack; a region's metric has no unmoved value."""
+    metric = run.manifest.metrics[row.metric]
+    return not metric.of_region and moved(row.mean, metric)
 
 
 def _filters(table: Sequence[SummaryRow], run: Run) -> list[tuple[str, list[str], str]]:

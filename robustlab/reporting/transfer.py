@@ -19,6 +19,7 @@ from robustlab.reporting.wording import budget, count, norm_name, number, percen
 
 Between = Literal["explainers", "models"]
 MOST: Final = 2
+FURTHEST: Final = 3  # a target that hardly moved is no measure for the others
 
 
 @dataclass(frozen=True)
@@ -51,14 +52,16 @@ class Matrix:
 
     @property
     def title(self) -> str:
-        return f"{self.attack} on {self.on}, ε = {budget(self.norm, self.epsilon)}"
+        at = f", ε = {budget(self.norm, self.epsilon)}" if self.epsilon else ""
+        return f"{self.attack} on {self.on}{at}"
 
     @property
     def caption(self) -> str:
         """What the numbers are and which way is better."""
         better = "higher" if self.info.higher_is_more_stable else "lower"
         floor = f"; unrelated maps have {number(self.chance)}" if self.chance is not None else ""
-        return f"{self.metric}, {norm_name(self.norm)} budget; {better} is more stable{floor}."
+        within = f", {norm_name(self.norm)} budget" if self.epsilon else ""
+        return f"{self.metric}{within}; {better} is more stable{floor}."
 
     @property
     def lines(self) -> tuple[tuple[str, tuple[float | None, ...]], ...]:
@@ -111,13 +114,13 @@ def _sentence(matrix: Matrix, aim: str, own: float | None, others: Sequence[floa
     far = f"to {number(mean(others))}" + (" on average" if len(others) > 1 else "")
     noun = f"other {matrix.between.removesuffix('s')}"
     rest = f"the {noun}" if len(others) == 1 else f"the {count(len(others), noun)}"
-    at = f"at ε = {budget(matrix.norm, matrix.epsilon)}"
+    at = f" at ε = {budget(matrix.norm, matrix.epsilon)}" if matrix.epsilon else ""
     if matrix.between == "explainers":
-        opening = f"Made against {aim} {at} on {matrix.on}, {matrix.attack} brings {matrix.metric}"
+        opening = f"Made against {aim}{at} on {matrix.on}, {matrix.attack} brings {matrix.metric}"
         itself = "" if own is None else f"of {aim} to {number(own)} and "
         text = f"{opening} {itself}of {rest} {far}"
     else:
-        opening = f"Made on {aim} {at}, {matrix.attack} brings {matrix.metric} of {matrix.on}"
+        opening = f"Made on {aim}{at}, {matrix.attack} brings {matrix.metric} of {matrix.on}"
         itself = "" if own is None else f"to {number(own)} there and "
         text = f"{opening} {itself}{far} on {rest}"
     return f"{text}{_share(matrix, own, mean(others))}."
@@ -127,7 +130,8 @@ def _share(matrix: Matrix, own: float | None, others: float) -> str:
     perfect = matrix.info.perfect
     if own is None or perfect is None or own == perfect:
         return ""
-    return f", {percent((perfect - others) / (perfect - own))} as far"
+    share = (perfect - others) / (perfect - own)
+    return f", {percent(share)} as far" if share <= FURTHEST else ""
 
 
 def _grouped(between: Between, rows: Sequence[SummaryRow], manifest: Manifest) -> list[Matrix]:

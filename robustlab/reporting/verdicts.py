@@ -50,7 +50,7 @@ def flags(
             "": ["no random-sign control"] if disturbs == "image" else [],
             "yes": [],
         }[verdict]
-    if sample.role == "none" and moved(drift.mean, metric):
+    if sample.role == "none" and not metric.of_region and moved(drift.mean, metric):
         found.append("moves without an attack")
     found += _about_chance(drift, chance, metric)
     return tuple(found)

@@ -6,6 +6,7 @@ import torch
 
 import attacks
 import robustlab as rl
+from robustlab.core.judge import explain_maps
 from robustlab.core.streaming import logits_of
 from robustlab.explainers.defended.certificate import certified_overlap
 from robustlab.lab.run import run_experiment
@@ -108,3 +109,36 @@ def test_a_certificate_stands_beside_the_attack(tmp_path):
         assert facts["certified_radius"] == 0.01
         drift = image.values["sparsified_smooth_grad"]["top_k_intersection"]
         assert facts["certified_overlap"] <= drift
+
+
+def test_a_concealment_says_what_is_shown_and_what_is_used(tmp_path):
+    options = {"images": 60, "epochs": 1, "held_out": 20, "learning_rate": 1e-3}
+    conceal = {"name": "concealment", "against": "gradient", **options}
+    records, store = run(
+        tmp_path,
+        attacks=[conceal],
+        budgets=[],
+        models=[{"name": "small_cnn", "weights": "decoy_mnist"}],
+        data={"name": "decoy_mnist"},
+    )
+    true = rl.models.load("small_cnn", weights="decoy_mnist")
+    (training,), _ = store.load_trainings()
+    fooled = rl.models.load("small_cnn", weights=store.weights_path(training.key))
+    for record in records:
+        batch = rl.data.load("decoy_mnist").pick(record.cell.ids)
+        hidden = batch.images.clone()
+        hidden[..., :4, :4] = 0
+        for name in record.cell.explainers:
+            explainer = rl.explainers.build(name)
+            targets = logits_of(true, batch.images).argmax(1)
+            for model, when in ((true, "_before"), (fooled, "")):
+                maps = explain_maps(model, explainer, batch.images, targets, None).clamp(min=0)
+                seen, unseen = (logits_of(model, x).argmax(1) for x in (batch.images, hidden))
+                for i, image in enumerate(record.images):
+                    facts = image.facts[name]
+                    share = 16 / 784  # of a map that points nowhere
+                    if maps[i].sum() > 0:
+                        share = float(maps[i, :4, :4].sum() / maps[i].sum())
+                    assert facts[f"energy_hidden{when}"] == pytest.approx(share, rel=1e-4)
+                    assert facts[f"changed_when_hidden{when}"] == float(seen[i] != unseen[i])
+                    assert facts[f"right_when_hidden{when}"] == float(unseen[i] == batch.labels[i])
