@@ -23,6 +23,7 @@ from robustlab.core.progress import Watch
 from robustlab.core.streaming import logits_of, micro_batch, run_model
 from robustlab.core.types import Attack, Explainer, Problem, Resolvable
 from robustlab.data.parts import revision_of, train_and_held_out
+from robustlab.data.variants import with_moved_copies
 from robustlab.training.loop import Means, Schedule, fit
 
 
@@ -79,6 +80,8 @@ class FineTuning(ABC):
         weight: λ, the price of the map term. 0 is plain fine-tuning.
         data, data_options: what to train on; where the data set has splits, its "train".
         images: how many of them; None takes all.
+        copies, shift: of each that many more, moved by up to ``shift`` pixels: what is learnt from
+            few images holds less well on others.
         held_out: how many held-out images the accuracy is taken on.
         epochs, batch_size, learning_rate, decay: of Adam. Running statistics stay as they are.
         most_lost: a model that loses more of its held-out accuracy than this has collapsed,
@@ -91,6 +94,8 @@ class FineTuning(ABC):
     data: str = "mnist_5k"
     data_options: Mapping[str, Any] = field(default_factory=dict)
     images: int | None = None
+    copies: int = 0
+    shift: int = 2
     held_out: int | None = None
     epochs: int = 5
     batch_size: int = 50
@@ -103,6 +108,9 @@ class FineTuning(ABC):
             raise InvalidInput("weight", f"must not be negative, got {self.weight}")
         if not 0 <= self.most_lost <= 1:
             raise InvalidInput("most_lost", f"must lie in 0..1, got {self.most_lost}")
+        for name in ("copies", "shift"):
+            if getattr(self, name) < 0:
+                raise InvalidInput(name, f"must not be negative, got {getattr(self, name)}")
         self.schedule(0)
 
     @abstractmethod
@@ -162,9 +170,10 @@ class FineTuning(ABC):
 
     def material(self) -> tuple[Batch, Batch]:
         """The images to train on and those held out."""
-        return train_and_held_out(
+        seen, unseen = train_and_held_out(
             self.data, self.data_options, images=self.images, held_out=self.held_out
         )
+        return with_moved_copies(seen, self.copies, self.shift), unseen
 
     def sample(self) -> Batch:
         return train_and_held_out(self.data, self.data_options, images=1, held_out=1)[0]

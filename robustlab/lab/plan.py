@@ -397,7 +397,7 @@ def _trained(
 
 def _training_cost(attack: Training, against: Measured) -> float:
     """Gradient passes, roughly; how many images there are is not known before they are read."""
-    images = getattr(attack, "images", None) or 4000
+    images = (getattr(attack, "images", None) or 4000) * (1 + getattr(attack, "copies", 0))
     return float(images * getattr(attack, "epochs", 1) * 3 * against.explainer.cost().gradient)
 
 

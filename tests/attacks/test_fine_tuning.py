@@ -179,6 +179,8 @@ def test_an_explainer_without_slope_is_refused(model):
         ({"weight": -1.0}, "weight: must not be negative"),
         ({"most_lost": 2.0}, r"most_lost: must lie in 0\.\.1"),
         ({"epochs": 0}, "epochs: must be at least 1"),
+        ({"copies": -1}, "copies: must not be negative"),
+        ({"shift": -1}, "shift: must not be negative"),
         ({"learning_rate": -1.0}, "learning_rate: must not be negative"),
     ],
 )
@@ -198,6 +200,13 @@ def test_impossible_options_are_refused(options, words):
 def test_data_that_cannot_be_had_are_refused(options, words):
     with pytest.raises(InvalidInput, match=words):
         LocationFooling(**options).material()
+
+
+def test_moved_copies_are_trained_on_and_nothing_else_changes():
+    seen, unseen = LocationFooling(images=5, held_out=4, copies=3).material()
+    plain, same = LocationFooling(images=5, held_out=4).material()
+    assert len(seen) == 20 and torch.equal(seen.images[:5], plain.images)
+    assert torch.equal(unseen.images, same.images)
 
 
 def test_parts_of_data_without_splits():
