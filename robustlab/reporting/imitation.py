@@ -1,6 +1,6 @@
 """How well maps were made to look like others: the section "Imitated maps"."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -8,6 +8,7 @@ from robustlab.records import RunRecord
 from robustlab.reporting.told import Told, told
 from robustlab.reporting.wording import attack_name, budget, with_interval
 
+MOST: Final = 4
 BEFORE: Final = "pearson_to_target_before"
 AFTER: Final = "pearson_to_target"
 ORIGINAL: Final = "pearson_to_original"
@@ -30,6 +31,7 @@ class Imitation:
     picture: str
     output: str
     kept: str
+    aimed: bool
 
 
 def imitations(records: Iterable[RunRecord]) -> list[Imitation]:
@@ -54,4 +56,15 @@ def _row(one: Told) -> Imitation:
         picture=mean(PICTURE),
         output=mean(OUTPUT),
         kept=f"{one.kept} of {len(one.items)}",
+        aimed=one.aim.against == one.aim.explainer,
     )
+
+
+def imitation_headlines(rows: Sequence[Imitation]) -> list[str]:
+    """How near the first few imitations came to their targets, by the explainer they fool."""
+    chosen = [row for row in rows if row.role == "attack" and row.aimed]
+    return [
+        f"{row.attack}: {row.explainer}’s map correlates with the wanted one by {row.after}, "
+        f"{row.before} before, and with its own original by {row.original}."
+        for row in chosen[:MOST]
+    ]

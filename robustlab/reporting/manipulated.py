@@ -126,7 +126,10 @@ def _task(one: TrainingRecord) -> str:
     if one.accuracy_before is None:
         return f"agrees with it on {_share(one.agreement)} of {count(one.held_out, 'image')}"
     before, after = _share(one.accuracy_before), _share(one.accuracy_after)
-    return f"is right about {after} of {one.held_out} held-out images, {before} before"
+    return (
+        f"is right about {after} of {count(one.held_out, 'held-out image')}, {before} before, and "
+        f"agrees with it on {_share(one.agreement)}"
+    )
 
 
 def _rate(row: SummaryRow) -> str:

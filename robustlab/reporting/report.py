@@ -26,7 +26,7 @@ from robustlab.reporting.figures import (
     transfer_figures,
 )
 from robustlab.reporting.headline import headlines, verdict
-from robustlab.reporting.imitation import imitations
+from robustlab.reporting.imitation import imitation_headlines, imitations
 from robustlab.reporting.loading import Run, load
 from robustlab.reporting.manipulated import manipulated, manipulated_headlines
 from robustlab.reporting.pages import render
@@ -63,6 +63,7 @@ def report_html(run: Run) -> str:
     made, unreadable = strips(run)
     patches = patched(run.records)
     hidden = concealed(run.records)
+    imitated = imitations(run.records)
     transfer = matrices(table, run.manifest)
     shared = shared_flags(table)
     idle = [row for row in table if row.role == "none" and row.mean is not None]
@@ -74,6 +75,7 @@ def report_html(run: Run) -> str:
         headlines=[
             *headlines([row for row in table if row.disturbs != "trained"], run.manifest),
             *manipulated_headlines(run.trainings, table, run.manifest),
+            *imitation_headlines(imitated),
             *patch_headlines(patches),
             *concealed_headlines(hidden),
             *transfer_headlines(transfer),
@@ -90,7 +92,7 @@ def report_html(run: Run) -> str:
         drift=drift_figures(table, run.manifest),
         curves=epsilon_figures(table, run.manifest),
         certificates=certificates(run.records, run.manifest),
-        imitations=imitations(run.records),
+        imitations=imitated,
         patched=patches,
         concealed=hidden,
         manipulated=manipulated(run.trainings, table, run.manifest),

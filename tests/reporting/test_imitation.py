@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from robustlab.reporting.imitation import imitations
+from robustlab.reporting.imitation import imitation_headlines, imitations
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +55,14 @@ def test_a_row_is_the_mean_over_images_that_count(records):
     assert [float(row.after.split()[0]) for row in rows] == pytest.approx(means, abs=6e-4)
     assert {row.role for row in rows} == {"attack"}
     assert all(row.picture.startswith("0.9") for row in rows)
+
+
+def test_sentences_are_of_the_explainers_that_were_aimed_at(records):
+    rows = imitations(records)
+    aimed = [row for row in rows if row.aimed]
+    said = imitation_headlines(rows)
+    assert 0 < len(said) == min(4, len(aimed)) < len(rows)
+    assert aimed[0].after in said[0] and aimed[0].explainer in said[0]
 
 
 def test_without_imitations_there_is_no_section(run, folder):

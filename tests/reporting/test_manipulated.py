@@ -30,7 +30,8 @@ def test_the_sentence_has_the_task_and_the_maps(scene):
     trained, row, table, manifest = scene
     (sentence,) = manipulated_headlines([trained], table, manifest)
     assert f"trained to fool {row.against} of {row.model}" in sentence
-    assert "right about 96.0\u202f% of 1000 held-out images, 96.8\u202f% before" in sentence
+    assert "right about 96.0\u202f% of 1,000 held-out images, 96.8\u202f% before" in sentence
+    assert "agrees with it on 97.5\u202f%" in sentence
     (shown,) = manipulated([trained], table, manifest)
     assert (shown.outcome, shown.collapsed, shown.agreement) == (
         "kept its task", False, "97.5\u202f%",
