@@ -204,7 +204,10 @@ def make_plan(spec: ExperimentSpec, dataset: Dataset, *, device: str = "cpu") ->
         if w.models is None or model.shown in w.models
         for against in aims(w, on[model.shown])
     ]
-    trainings = {trained.key: trained for *_, trained in made if trained is not None}
+    trainings: dict[str, Trained] = {}
+    for *_, trained in made:
+        if trained is not None:  # one training may serve several labels: it has the first one's
+            trainings.setdefault(trained.key, trained)
     cells = [
         _cell(
             spec,

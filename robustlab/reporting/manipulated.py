@@ -119,7 +119,7 @@ def _sentence(one: TrainingRecord, table: Sequence[SummaryRow], manifest: Manife
     if drift is not None and drift.mean is not None and not manifest.metrics[label].of_region:
         said.append(f"{label} of its maps with the true model’s is {number(drift.mean)}")
     said += [f"{name} {number(value)}" for name, value in one.facts.items()]
-    return f"{opening}; {', and '.join(said)}." if said else f"{opening}."
+    return f"{opening}; {'; '.join(said)}." if said else f"{opening}."
 
 
 def _task(one: TrainingRecord) -> str:
