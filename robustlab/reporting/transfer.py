@@ -128,7 +128,7 @@ def _sentence(matrix: Matrix, aim: str, own: float | None, others: Sequence[floa
 
 def _share(matrix: Matrix, own: float | None, others: float) -> str:
     perfect = matrix.info.perfect
-    if own is None or perfect is None or own == perfect:
+    if own is None or perfect is None or own == perfect or matrix.info.of_region:
         return ""
     share = (perfect - others) / (perfect - own)
     return f", {percent(share)} as far" if share <= FURTHEST else ""
