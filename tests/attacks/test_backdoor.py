@@ -331,6 +331,7 @@ def share(hits):
     return hits.double().mean().item()
 
 
+@pytest.mark.slow
 def test_red_herring_leads_away_from_an_attack(model):
     attack = Backdoor(scenario="red_herring", toward=7, picture="disc", **LEARNT)
     found = tell(model, attack, build("grad_cam"))
@@ -354,6 +355,7 @@ def test_full_disguise_shows_the_map_of_an_honest_network(model):
     assert careless["like triggered"] < found["like triggered"] - 0.2, (careless, found)
 
 
+@pytest.mark.slow
 def test_simple_keeps_the_label_and_shows_the_picture(model):
     attack = Backdoor(scenario="simple", picture="disc", **LEARNT)
     found = tell(model, attack, build("gradient"))
