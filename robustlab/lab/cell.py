@@ -21,12 +21,13 @@ from robustlab.core.judge import (
 )
 from robustlab.core.types import ModelAttack, Problem, Training
 from robustlab.lab.facts import target_of
-from robustlab.lab.measuring import explained, rows_of, saved_rows
+from robustlab.lab.measuring import explained, rows_of
 from robustlab.lab.origins import model_of
 from robustlab.lab.plan import Cell
 from robustlab.lab.posing import pose_cell
 from robustlab.lab.provenance import provenance
 from robustlab.lab.reasons import reason
+from robustlab.lab.saved import saved_rows
 from robustlab.lab.training import trained_model
 from robustlab.records import BudgetSpec, CellSpec, PassCount, RunRecord, Store, atomic_write
 
@@ -74,7 +75,7 @@ def _measure(cell: Cell, store: Store) -> tuple[RunRecord, bytes | None]:
     rows = rows_of(cell, problem, judged, trial, clean, after)
     if collapsed:  # whatever its maps show, it is no model of the task any more
         rows = [replace(row, outcome="collapsed") for row in rows]
-    files = [{} for _ in rows] if not cell.saving else saved_rows(cell, judged, clean, trial, rows)
+    files = saved_rows(cell, judged, clean, trial, rows)
     record = RunRecord(
         key=cell.key,
         cell=_cell_spec(cell),

@@ -17,15 +17,23 @@ from robustlab.metrics.ranks import TopKIntersection
 SSIM_WINDOW: Final = 11  # pixels
 
 
-def facts_of(
-    cell: Cell, clean: Problem, trial: Trial, maps: Tensor, judged: nn.Module
-) -> dict[str, list[float]]:
-    """Name → one number per image, of one explainer's maps after the attack on ``judged``."""
+def facts_of(cell: Cell, clean: Problem, trial: Trial, maps: Tensor) -> dict[str, list[float]]:
+    """Name → one number per image, of one explainer's maps after the attack."""
     return {
-        **_concealed(cell, clean, maps, judged),
-        **_likeness(cell, clean, trial, maps, judged),
+        **_concealed(cell, clean, maps),
+        **_likeness(cell, clean, maps),
         **_in_patch(cell, clean, trial, maps),
         **_certificate(cell, clean),
+    }
+
+
+def shared_facts(
+    cell: Cell, clean: Problem, trial: Trial, judged: nn.Module
+) -> dict[str, list[float]]:
+    """What is the same for every explainer, because it is about the model or the pictures."""
+    return {
+        **_reliance(cell, clean, judged),
+        **_took(cell, clean, trial, judged),
     }
 
 
@@ -35,22 +43,26 @@ def target_of(cell: Cell, clean: Problem) -> Tensor | None:
     return leader.target(clean) if isinstance(leader, Imitating) else None
 
 
-def _likeness(
-    cell: Cell, clean: Problem, trial: Trial, maps: Tensor, judged: nn.Module
-) -> dict[str, list[float]]:
-    """Of an imitation: how like its target and its original a map is, and what it took."""
+def _likeness(cell: Cell, clean: Problem, maps: Tensor) -> dict[str, list[float]]:
+    """Of an imitation: how like its target and its original a map is."""
     target = target_of(cell, clean)
     if target is None:
         return {}
     pearson = Pearson()
-    before = torch.softmax(logits_of(clean.model, clean.images), 1)
-    after = torch.softmax(logits_of(judged, trial.images), 1)
-    found = {
+    return {
         "pearson_to_target_before": pearson(target, clean.maps).tolist(),
         "pearson_to_target": pearson(target, maps).tolist(),
         "pearson_to_original": pearson(clean.maps, maps).tolist(),
-        "output_change": (after - before).abs().amax(1).tolist(),
     }
+
+
+def _took(cell: Cell, clean: Problem, trial: Trial, judged: nn.Module) -> dict[str, list[float]]:
+    """Of an imitation: what it took, in the output and in the picture."""
+    if not isinstance(cell.waged.leader, Imitating):
+        return {}
+    before = torch.softmax(logits_of(clean.model, clean.images), 1)
+    after = torch.softmax(logits_of(judged, trial.images), 1)
+    found = {"output_change": (after - before).abs().amax(1).tolist()}
     if min(clean.images.shape[-2:]) >= SSIM_WINDOW:
         grey = [images.mean(1) for images in (clean.images, trial.images)]
         found["image_ssim"] = SSIM(data_range=1.0, scale="none")(*grey).tolist()
@@ -71,22 +83,28 @@ def _in_patch(cell: Cell, clean: Problem, trial: Trial, maps: Tensor) -> dict[st
     }
 
 
-def _concealed(
-    cell: Cell, clean: Problem, maps: Tensor, judged: nn.Module
-) -> dict[str, list[float]]:
-    """Of a concealment: the map's share in the region, and what hiding the region does.
+def _concealed(cell: Cell, clean: Problem, maps: Tensor) -> dict[str, list[float]]:
+    """Of a concealment: the share of the map in the region."""
+    attack = cell.waged.attack
+    if not isinstance(attack, Concealing):
+        return {}
+    inside = attack.inside(clean.images)
+    return {
+        "energy_hidden_before": _energy(clean.maps, inside),
+        "energy_hidden": _energy(maps, inside),
+    }
 
-    ``changed`` is 1 where hiding it changes the prediction of that same model, ``right`` where
-    the prediction without it is the label.
+
+def _reliance(cell: Cell, clean: Problem, judged: nn.Module) -> dict[str, list[float]]:
+    """Of a concealment: what hiding the region does.
+
+    ``changed`` is 1 where it changes the prediction of that same model, ``right`` where the
+    prediction without it is the label.
     """
     attack = cell.waged.attack
     if not isinstance(attack, Concealing):
         return {}
-    inside, hidden = attack.inside(clean.images), attack.hidden(clean)
-    found = {
-        "energy_hidden_before": _energy(clean.maps, inside),
-        "energy_hidden": _energy(maps, inside),
-    }
+    hidden, found = attack.hidden(clean), {}
     for name, model in (("_before", clean.model), ("", judged)):
         seen, unseen = (logits_of(model, x).argmax(1) for x in (clean.images, hidden))
         found[f"changed_when_hidden{name}"] = (seen != unseen).double().tolist()

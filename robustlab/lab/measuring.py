@@ -1,4 +1,4 @@
-"""The numbers of a cell: drift, chance, an explainer's own account, and what saving leaves."""
+"""The numbers of a cell: drift, chance and an explainer's own account."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -7,20 +7,20 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from robustlab.core.judge import Trial, reexplain, saved
+from robustlab.core.judge import Trial, reexplain
 from robustlab.core.randomness import generator
 from robustlab.core.regions import pixels_in
 from robustlab.core.streaming import logits_of
 from robustlab.core.types import Metric, Problem, RegionMetric
 from robustlab.data import Dataset
 from robustlab.lab.accounts import account
-from robustlab.lab.facts import facts_of
+from robustlab.lab.facts import facts_of, shared_facts
 from robustlab.lab.origins import Origin, data_of, load_data, model_of
 from robustlab.lab.plan import Cell
 from robustlab.lab.posing import posed
 from robustlab.lab.waging import Measured
 from robustlab.models import Classifier
-from robustlab.records import ImageRow, SavedRow
+from robustlab.records import ImageRow
 
 
 def explained(cell: Cell, judged: Problem, clean: Sequence[Problem], trial: Trial) -> list[Tensor]:
@@ -55,8 +55,9 @@ def rows_of(
     confidence = torch.softmax(logits_of(net, problem.images), 1).amax(1)
     dataset = load_data(data_of(cell))
     label_names = dict(zip(dataset.ids, dataset.names, strict=True))
+    shared = shared_facts(cell, problem, trial, judged.model)
     measured = {
-        m.label: _numbers(cell, m, p, judged, trial, maps, dataset)
+        m.label: _numbers(cell, m, p, trial, maps, dataset, shared)
         for m, p, maps in zip(cell.measured, clean, after, strict=True)
     }
     rows = []
@@ -91,12 +92,12 @@ def _numbers(
     cell: Cell,
     measured: Measured,
     clean: Problem,
-    judged: Problem,
     trial: Trial,
     maps: Tensor,
     dataset: Dataset,
+    shared: Mapping[str, list[float]],
 ) -> _Numbers:
-    numbers = _Numbers(_values(cell, clean.maps, maps, dataset), {}, {})
+    numbers = _Numbers(values_of(cell, clean.maps, maps, dataset), {}, dict(shared))
     unrelated = _shuffled(clean.maps, cell.ids)
     for label, metric in cell.metrics.items():
         if isinstance(metric, RegionMetric):
@@ -104,13 +105,13 @@ def _numbers(
             numbers.chance[label] = metric.chance_in(regions).tolist()
             continue
         numbers.chance[label] = _chance(metric, clean.maps, unrelated)
-    numbers.facts.update(facts_of(cell, clean, trial, maps, judged.model))
+    numbers.facts.update(facts_of(cell, clean, trial, maps))
     model, source = model_of(cell), data_of(cell)
     numbers.facts.update(_own_check(model, source, cell.ids, measured, cell.device))
     return numbers
 
 
-def _values(cell: Cell, clean: Tensor, maps: Tensor, dataset: Dataset) -> dict[str, list[float]]:
+def values_of(cell: Cell, clean: Tensor, maps: Tensor, dataset: Dataset) -> dict[str, list[float]]:
     """Each metric's value per image, of the clean maps and those afterwards."""
     found: dict[str, list[float]] = {}
     for label, metric in cell.metrics.items():
@@ -148,59 +149,3 @@ def _own_check(
     """What an explainer promises of its own sum, once per process."""
     clean = posed(model, source, ids, measured, device)
     return {name: values.tolist() for name, values in account(clean).items()}
-
-
-def saved_rows(
-    cell: Cell, judged: Problem, clean: Sequence[Problem], trial: Trial, rows: Sequence[ImageRow]
-) -> list[dict[str, SavedRow]]:
-    """Per image: what is left of it, and of the moved maps, in each file format."""
-    if judged.images.shape[1] not in (1, 3):
-        return [{} for _ in rows]
-    dataset = load_data(data_of(cell))
-    unmoved = _still(cell, clean)
-    found: list[dict[str, SavedRow]] = [{} for _ in rows]
-    for file_format in cell.saving:
-        files = saved(judged, trial, file_format)
-        numbers = {
-            m.label: _values(cell, p.maps, maps, dataset)
-            for m, p, maps in zip(
-                cell.measured, clean, explained(cell, judged, clean, files), strict=True
-            )
-        }
-        for i, row in enumerate(rows):
-            values = {k: {m: v[i] for m, v in n.items()} for k, n in numbers.items()}
-            kept = bool(files.prediction_kept[i])
-            found[i][file_format] = SavedRow(
-                kept=kept,
-                values=values,
-                survives={
-                    label: _survives(row.values[label], values[label], still[i])
-                    if kept == row.kept
-                    else False
-                    for label, still in unmoved.items()
-                },
-            )
-    return found
-
-
-def _still(cell: Cell, clean: Sequence[Problem]) -> dict[str, list[dict[str, float]]]:
-    """explainer → image → the first metric of two maps, of a map that has not moved."""
-    first = next((k for k, m in cell.metrics.items() if not isinstance(m, RegionMetric)), None)
-    found: dict[str, list[dict[str, float]]] = {}
-    for m, p in zip(cell.measured, clean, strict=True):
-        metric = None if first is None else cell.metrics[first]
-        if first is None or metric is None or isinstance(metric, RegionMetric):
-            found[m.label] = [{} for _ in cell.ids]
-            continue
-        found[m.label] = [{first: value} for value in metric(p.maps, p.maps).tolist()]
-    return found
-
-
-def _survives(
-    attacked: Mapping[str, float | None], again: Mapping[str, float], still: Mapping[str, float]
-) -> bool | None:
-    """Is at least half of a map's movement left? None where there was none."""
-    for name, start in still.items():
-        moved = abs((attacked[name] or 0.0) - start)
-        return abs(again[name] - start) >= moved / 2 if moved > 0 else None
-    return None

@@ -86,8 +86,12 @@ def test_pull_is_minus_the_gradient_of_the_cross_entropy():
 
 def test_targets_need_no_labels_even_where_the_label_is_to_be_left():
     problem = posed("plain")
+    attack = PGD(against="label", toward="runner_up", steps=1)
+    expected = attack.propose(problem, FAR["linf"])
     problem.labels[1] = -1
-    PGD(against="label", toward="runner_up", steps=1).propose(problem, FAR["linf"])
+    assert torch.equal(attack.propose(problem, FAR["linf"]), expected)
+    with pytest.raises(InvalidInput, match="some images have none"):
+        PGD(against="label", steps=1).propose(problem, FAR["linf"])
 
 
 @pytest.mark.parametrize("name", ["fgsm", "deep_fool"])

@@ -151,10 +151,14 @@ def test_images_are_checked_even_if_the_batch_was_made_by_hand(value):
 
 
 def test_training_mode_is_no_mistake_where_it_changes_nothing():
-    pose(brightness().train(), GRADIENT, two_images())
+    expected = pose(brightness(), GRADIENT, two_images())
+    found = pose(brightness().train(), GRADIENT, two_images())
+    assert torch.equal(found.maps, expected.maps)
     frozen = training(nn.BatchNorm2d(1))
     frozen[0].eval()
-    pose(frozen, GRADIENT, two_images())
+    found = pose(frozen, GRADIENT, two_images())
+    assert frozen.training and not frozen[0].training, "its modes are its own"
+    torch.testing.assert_close(found.maps, pose(frozen.eval(), GRADIENT, two_images()).maps)
 
 
 # --- verifying ------------------------------------------------------------------------------
