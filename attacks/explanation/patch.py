@@ -22,8 +22,7 @@ from robustlab.core.randomness import signs
 from robustlab.core.streaming import logits_of
 from robustlab.core.tables import check_finite
 from robustlab.core.types import Attack, Explainer, Problem
-
-Corner = Literal["top_left", "top_right", "bottom_left", "bottom_right"]
+from robustlab.data.stamp import Corner
 
 
 @dataclass(frozen=True, eq=False)

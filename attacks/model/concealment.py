@@ -38,9 +38,7 @@ class Concealment(FineTuning):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_box(self.box)
-        if self.box == (0, 0, 1, 1):
-            raise InvalidInput("box", "covers the whole image", "leave the map somewhere to go")
+        check_box(self.box, whole=False)
         if not 0 <= self.fill <= 1:
             raise InvalidInput("fill", f"must lie in 0..1, got {self.fill}", "0 is black")
 

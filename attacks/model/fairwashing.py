@@ -61,9 +61,7 @@ class Fairwashing(FineTuning):
         if self.box is None:
             draw(self.picture, 28, 28)  # a wrong name is told before any training
         else:
-            check_box(self.box)
-            if tuple(self.box) == (0, 0, 1, 1):
-                raise InvalidInput("box", "is the whole image", _CORNER)
+            check_box(self.box, whole=False)
 
     def parts(self, net: nn.Module, lesson: Lesson, rows: Tensor) -> Mapping[str, Tensor]:
         task = (1 - self.weight) * lesson.likeness(net, rows)

@@ -16,13 +16,13 @@ from attacks.model.logit_shift import check_strength
 from attacks.model.pictures import Picture, draw
 from robustlab.core.errors import InvalidInput
 from robustlab.core.randomness import normal
+from robustlab.core.regions import Box, check_box
 from robustlab.core.types import Attack, Explainer, Problem
 from robustlab.core.wrapping import Wrapper
 from robustlab.explainers.cam.grad_cam import GradCAM
 from robustlab.explainers.cam.layers import spatial_layer
 
 Form = Literal["shift", "mod"]
-Box = tuple[float, float, float, float]
 
 RANGE: Final = 1e-3  # F of the form "mod" stays below: no logit moves by more
 COARSE: Final = 32  # side of the picture that the random map of an image is made of
@@ -87,17 +87,7 @@ class GradCAMGadget:
 
     def __post_init__(self) -> None:
         check_strength(self.strength)
-        x0, y0, x1, y1 = self.sticker
-        if not (0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1):
-            raise InvalidInput(
-                "sticker",
-                f"{self.sticker} is not within the image",
-                "(0, 0, 0.15, 0.15) is a corner",
-            )
-        if self.sticker == (0, 0, 1, 1):
-            raise InvalidInput(
-                "sticker", "covers the whole image", "(0, 0, 0.15, 0.15) is a corner"
-            )
+        check_box(self.sticker, "sticker", whole=False)
 
     @property
     def needs_explainer(self) -> bool:

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from robustlab.core.batch import Batch, make_batch
 from robustlab.core.errors import InvalidInput
-
-Box = tuple[float, float, float, float]
+from robustlab.core.regions import Box
 
 
 class Source(Protocol):

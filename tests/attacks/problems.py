@@ -75,3 +75,21 @@ def posed(
 def maps_of(problem: Problem, images: Tensor) -> Tensor:
     """Maps ``[B,H,W]`` of other images in the place of the problem's own."""
     return explain_maps(problem.model, problem.explainer, images, problem.targets, problem.ids)
+
+
+def slope_and_differences(attack, net, lesson, rows, *, step=1e-6):
+    """The loss's slope in the first weights along a random direction: autograd's, and measured."""
+    weight = net.features[0].weight
+    (slope,) = torch.autograd.grad(sum(attack.parts(net, lesson, rows).values()), weight)
+    g = torch.Generator().manual_seed(1)
+    direction = torch.randn(weight.shape, generator=g, dtype=weight.dtype)
+
+    def loss(length):
+        with torch.no_grad():
+            weight.add_(length * direction)
+        found = float(sum(v.detach() for v in attack.parts(net, lesson, rows).values()))
+        with torch.no_grad():
+            weight.sub_(length * direction)
+        return found
+
+    return float((slope * direction).sum()), (loss(step) - loss(-step)) / (2 * step)
