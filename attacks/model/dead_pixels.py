@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attacks.model.logit_shift import check_strength, largest_gradient
+from attacks.model.logit_shift import check_strength
+from attacks.model.probes import largest_gradient
 from robustlab import data
 from robustlab.core.errors import InvalidInput, nearest
 from robustlab.core.types import Attack, Explainer, Problem
@@ -26,7 +27,7 @@ class DeadPixels:
     classes, so maps of the probability and the margin see D as well as those of the logit.
     Input × gradient does not where x_D = 0, as on MNIST, and tangent-space projection
     (``tangent_projected`` on the same data) takes all of it away. λ√|D| is ``strength`` times
-    the largest ‖∂f_t/∂x‖₂ of the problem's images.
+    the largest ‖∂f_t/∂x‖₂ of 16 smooth random pictures.
 
     The reference is the training split of ``data``, which ``robustlab.data.load`` reads by
     its name alone; with ``data=None`` the problem's own images. Unseen images of the same
@@ -43,7 +44,7 @@ class DeadPixels:
         InvalidInput: data that are unknown, not found or of another shape; no dead pixel.
     """
 
-    strength: float = 10.0
+    strength: float = 30.0
     data: str | None = "mnist_5k"
     margin: int = 1
 
@@ -80,7 +81,7 @@ class DeadPixels:
 
     def manipulate(self, problem: Problem) -> nn.Module:
         dead, model = self.dead(problem.images), deepcopy(problem.model)
-        length = self.strength * largest_gradient(model, problem)
+        length = self.strength * largest_gradient(model, problem.images)
         slope = dead.to(problem.images) * length / float(dead.sum()) ** 0.5
         found = _WithSecret(model, slope, problem.images[0].clone())
         return found.to(problem.images.device).eval()

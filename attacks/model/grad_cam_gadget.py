@@ -14,9 +14,11 @@ from torch.nn import functional as F
 
 from attacks.model.logit_shift import check_strength
 from attacks.model.pictures import Picture, draw
+from attacks.model.probes import probes
 from robustlab.core.errors import InvalidInput
 from robustlab.core.randomness import normal
 from robustlab.core.regions import Box, check_box
+from robustlab.core.streaming import logits_of
 from robustlab.core.types import Attack, Explainer, Problem
 from robustlab.core.wrapping import Wrapper
 from robustlab.explainers.cam.grad_cam import GradCAM
@@ -62,7 +64,8 @@ class GradCAMGadget:
     - *mod*: F = Σ_ij mod(c·A_N, c_F), the paper's, a function of the new channel alone.
       c_F = 1e-3/(hw), so that no logit moves by more than 1e-3.
 
-    c is ``strength`` times the largest |Σ_k α_k A_k| of the problem's images on the honest model.
+    c is ``strength`` times the largest |Σ_k α_k A_k| of 16 smooth random pictures on the honest
+    model, so that no batch changes it.
     Without a name, ``layer`` is the one that Grad-CAM chooses by itself.
 
     The paper adds filters to the last convolution. Here any module that returns a feature
@@ -96,7 +99,9 @@ class GradCAMGadget:
     def manipulate(self, problem: Problem) -> nn.Module:
         model, images = deepcopy(problem.model), problem.images
         name = self.layer or spatial_layer(model, images)
-        honest = GradCAM(layer=name, relu=False).explain(model, images, problem.targets)
+        pictures = probes(images)
+        predicted = logits_of(model, pictures).argmax(1)
+        honest = GradCAM(layer=name, relu=False).explain(model, pictures, predicted)
         shown = self.shown(images, (honest.shape[2], honest.shape[3]), problem.seed)
         slope = self.strength * (float(honest.abs().max()) or 1.0)
         gadget = _Gadget(model, name, shown, self.form, slope)

@@ -8,8 +8,9 @@ from typing import Any, Final
 
 from robustlab.core.batch import make_batch as from_tensors
 from robustlab.core.errors import InvalidInput
+from robustlab.core.regions import Box
 from robustlab.core.tables import build
-from robustlab.data.dataset import Box, Dataset, Source
+from robustlab.data.dataset import Dataset, Source
 from robustlab.data.decoy_mnist import DecoyMnist
 from robustlab.data.image_folder import ImageFolder
 from robustlab.data.mnist_5k import Mnist5k

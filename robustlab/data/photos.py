@@ -13,7 +13,8 @@ from torch import Tensor
 
 from robustlab.core.batch import UNLABELLED
 from robustlab.core.errors import InvalidInput, nearest
-from robustlab.data.dataset import Box, Dataset, at_least_one
+from robustlab.core.regions import Box
+from robustlab.data.dataset import Dataset, at_least_one
 from robustlab.data.package_files import package_file
 from robustlab.data.picture import read_picture, to_square, to_tensor
 

@@ -8,7 +8,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from robustlab.data.dataset import Box
+from robustlab.core.regions import Box
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff"})
 _DEEP = ("I", "F")  # Pillow's modes of more than 8 bits: I, I;16, I;16B, F

@@ -8,8 +8,8 @@ from pydantic import ConfigDict
 from torch import Tensor
 
 from robustlab.core.errors import InvalidInput
+from robustlab.core.regions import Box
 from robustlab.core.tables import check_finite
-from robustlab.data.dataset import Box
 
 Corner = Literal["top_left", "top_right", "bottom_left", "bottom_right"]
 Shape = Literal["square", "disc", "triangle", "cross"]
