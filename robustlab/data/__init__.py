@@ -15,6 +15,7 @@ from robustlab.data.decoy_mnist import DecoyMnist
 from robustlab.data.image_folder import ImageFolder
 from robustlab.data.mnist_5k import Mnist5k
 from robustlab.data.photos import Photos
+from robustlab.data.sampled import Fashion3k, Mnist1k
 from robustlab.data.torchvision_sets import Cifar10, Cifar100, FashionMnist, Mnist, Svhn
 
 __all__ = ["DATASETS", "Box", "Dataset", "from_tensors", "load"]
@@ -22,6 +23,8 @@ __all__ = ["DATASETS", "Box", "Dataset", "from_tensors", "load"]
 DATASETS: Final[Mapping[str, type[Source]]] = {
     "photos": Photos,
     "mnist_5k": Mnist5k,
+    "mnist_1k": Mnist1k,
+    "fashion_3k": Fashion3k,
     "decoy_mnist": DecoyMnist,
     "image_folder": ImageFolder,
     "mnist": Mnist,
