@@ -7,7 +7,7 @@ map term says what the explanation shall show. Which terms, each manipulation sa
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -83,6 +83,7 @@ class FineTuning(ABC):
         copies, shift: of each that many more, moved by up to ``shift`` pixels: what is learnt from
             few images holds less well on others.
         held_out: how many held-out images the accuracy is taken on.
+        hold_out_every: of data without splits, one of every so many images is held out.
         epochs, batch_size, learning_rate, decay: of Adam. Running statistics stay as they are.
         most_lost: a model that loses more of its held-out accuracy than this has collapsed,
             whatever its maps look like.
@@ -97,6 +98,7 @@ class FineTuning(ABC):
     copies: int = 0
     shift: int = 2
     held_out: int | None = None
+    hold_out_every: int = 5
     epochs: int = 5
     batch_size: int = 50
     learning_rate: float = 1e-4
@@ -171,12 +173,16 @@ class FineTuning(ABC):
     def material(self) -> tuple[Batch, Batch]:
         """The images to train on and those held out."""
         seen, unseen = train_and_held_out(
-            self.data, self.data_options, images=self.images, held_out=self.held_out
+            self.data,
+            self.data_options,
+            images=self.images,
+            held_out=self.held_out,
+            every=self.hold_out_every,
         )
         return with_moved_copies(seen, self.copies, self.shift), unseen
 
     def sample(self) -> Batch:
-        return train_and_held_out(self.data, self.data_options, images=1, held_out=1)[0]
+        return replace(self, copies=0, images=1, held_out=1).material()[0]
 
     def revision(self) -> str:
         return revision_of(self.data, self.data_options)
@@ -198,7 +204,7 @@ class _Game:
     def __len__(self) -> int:
         return len(self.lesson.batch)
 
-    def parts(self, net: nn.Module, rows: Tensor) -> Mapping[str, Tensor]:
+    def parts(self, net: nn.Module, rows: Tensor, step: int) -> Mapping[str, Tensor]:
         return self.attack.parts(net, self.lesson, rows.to(self.lesson.targets.device))
 
 

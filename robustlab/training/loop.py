@@ -30,8 +30,12 @@ class Objective(Protocol):
         """How many training images there are."""
         ...
 
-    def parts(self, net: nn.Module, rows: Tensor) -> Mapping[str, Tensor]:
-        """Named scalars over the images in these rows; their sum is descended."""
+    def parts(self, net: nn.Module, rows: Tensor, step: int) -> Mapping[str, Tensor]:
+        """Named scalars over the images in these rows; their sum is descended.
+
+        ``step`` counts from 0 over all epochs: what is random in a step depends on it alone,
+        so that a training that goes on draws what an undisturbed one would have drawn.
+        """
         ...
 
 
@@ -129,7 +133,7 @@ def _epoch(
         done = epoch * each + i
         for group in optimiser.param_groups:
             group["lr"] = schedule.rate(done / (each * schedule.epochs))
-        means = _step(net, objective, optimiser, rows)
+        means = _step(net, objective, optimiser, rows, done)
         if not all(-torch.inf < value < torch.inf for value in means.values()):
             name = next(k for k, v in means.items() if not -torch.inf < v < torch.inf)
             raise Diverged(f"{name} is {means[name]} at step {done + 1}; {CLEAR}")
@@ -141,12 +145,16 @@ def _epoch(
 
 
 def _step(
-    net: nn.Module, objective: Objective, optimiser: torch.optim.Optimizer, rows: Tensor
+    net: nn.Module,
+    objective: Objective,
+    optimiser: torch.optim.Optimizer,
+    rows: Tensor,
+    number: int,
 ) -> dict[str, float]:
     """One step of Adam; what the parts were before it. No step is taken on a broken loss."""
     optimiser.zero_grad()
     with torch.enable_grad():
-        parts = objective.parts(net, rows)
+        parts = objective.parts(net, rows, number)
         loss = torch.stack([*parts.values()]).sum()
         if bool(torch.isfinite(loss)):
             loss.backward()

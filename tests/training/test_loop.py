@@ -22,7 +22,7 @@ class LeastSquares:
     def __len__(self):
         return len(self.inputs)
 
-    def parts(self, net, rows):
+    def parts(self, net, rows, step):
         if self.asked is not None:
             self.asked.append(rows.tolist())
         error = (net(self.inputs[rows]) - self.wanted[rows]).square().mean()
@@ -120,9 +120,9 @@ def test_mode_and_progress():
     model, modes, told = nn.Sequential(net(), nn.Dropout(0.5)), [], []
 
     class Watching(LeastSquares):
-        def parts(self, net, rows):
+        def parts(self, net, rows, step):
             modes.append(net.training)
-            return super().parts(net, rows)
+            return super().parts(net, rows, step)
 
     data = problem()
     for mode in ("eval", "train"):
