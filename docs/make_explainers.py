@@ -37,6 +37,8 @@ GATED: Final = {
 }
 # projects onto training images, and there are none of the photographs' classes
 DIGITS_ONLY: Final = ("tangent_projected", *GATED)
+# explain nothing, so there is nothing to compare
+CONTROLS: Final = ("control",)
 # what suits digits and not photographs
 ON_DIGITS: Final[Mapping[str, Mapping[str, Any]]] = {}
 SIDE: Final = 1.05  # inches of one picture
@@ -53,8 +55,9 @@ def main() -> None:
     entries = {entry["name"]: entry for entry in catalogue("explainers")}
     chosen = [entries[name] for name in options.names or entries]
     torch.set_num_threads(1)
-    local = [e["name"] for e in chosen if e["scope"] == "local"]
-    made = [e["name"] for e in chosen if e["scope"] == "global"]
+    shown = [e for e in chosen if e["family"] not in CONTROLS]
+    local = [e["name"] for e in shown if e["scope"] == "local"]
+    made = [e["name"] for e in shown if e["scope"] == "global"]
     photos, digits = data.load("photos").pick(PHOTOS), data.load("mnist_5k").pick(DIGITS)
     on_photos = {name: "efficientnet_lite0" for name in local if name not in DIGITS_ONLY}
     on_digits = {name: GATED.get(name, "small_resnet") for name in local}

@@ -17,8 +17,8 @@ from robustlab.records.errors import OtherExperiment, UnreadableResults
 if TYPE_CHECKING:
     from robustlab.core.progress import Progress as Steps
     from robustlab.core.progress import Watch
-    from robustlab.lab.plan import Plan, Trained
     from robustlab.lab.run import Outcome
+    from robustlab.lab.units import FineTuned, Plan, Trained, Unit
     from robustlab.records import TrainingRecord
 
 app = typer.Typer(
@@ -148,12 +148,12 @@ def plan(name: Name, smoke: Smoke = False, set_: Set = None, device: Device = "c
     for cell in made.cells:
         against = cell.against.label if cell.against else ""
         epsilon = f"{cell.budget.norm} {cell.budget.epsilon:.4g}"
-        groups.setdefault((cell.model_label, cell.waged.label, against, epsilon), []).append(
+        groups.setdefault((cell.model.label, cell.waged.label, against, epsilon), []).append(
             cell.cost
         )
     for visual in made.visuals:
         images = f"{len(visual.classes)} images"
-        groups[visual.model_label, visual.measured.label, "the model", images] = [visual.cost]
+        groups[visual.model.label, visual.measured.label, "the model", images] = [visual.cost]
     table = Table(
         "model", "attack", "against", "budget", "cells", "gradient passes", box=None, pad_edge=False
     )
@@ -232,10 +232,33 @@ def gallery(folder: Folder) -> None:
 
 
 @app.command()
+def leaderboard(
+    folder: Annotated[
+        Path, typer.Argument(help="Results of a run, several of them, or leaderboard/*.json.")
+    ],
+    out_folder: Annotated[
+        Path | None, typer.Option("--out", help="Where it goes; default the folder itself.")
+    ] = None,
+) -> None:
+    """Write one JSON per model, leaderboard.html and leaderboard.md from records or such files."""
+    from robustlab import reporting
+
+    written = reporting.write_leaderboard(folder, out_folder)
+    for path in written.files:
+        out.print(str(path), soft_wrap=True)
+    for path in written.passed_over:
+        err.print(f"[yellow]passed over[/] {_escaped(str(path))}: nothing to show", soft_wrap=True)
+
+
+@app.command()
 def train(
     name: Annotated[str, typer.Argument(help="An experiment that trains, or small_cnn, ...")],
     folder: Annotated[
         Path | None, typer.Option("--out", help="Where they go; default results/NAME.")
+    ] = None,
+    checkpoints: Annotated[
+        Path | None,
+        typer.Option(help="Where to leave each trained model under its label, with a card."),
     ] = None,
     smoke: Smoke = False,
     set_: Set = None,
@@ -258,18 +281,20 @@ def train(
     spec = load_spec(find_experiment(name, RECIPES), overrides=set_ or (), smoke=smoke)
     folder = folder or Path("results") / (f"{spec.name}-smoke" if smoke else spec.name)
     with _steps() as watch:
-        records = train_networks(spec, folder, device=device, watch=watch)
+        records = train_networks(spec, folder, device=device, watch=watch, checkpoints=checkpoints)
     _show_trainings(records, folder)
     if any(one.outcome == "crashed" for one in records):
         raise typer.Exit(1)
 
 
 def _show_trainings(records: "Sequence[TrainingRecord]", folder: Path) -> None:
-    table = Table("training", "against", "accuracy", "after", "agreement", "outcome", box=None)
+    table = Table(
+        "model", "training", "against", "accuracy", "after", "agreement", "outcome", box=None
+    )
     for one in records:
         shares = (one.accuracy_before, one.accuracy_after, one.agreement)
         numbers = ("–" if s is None else f"{s:.3f}" for s in shares)
-        table.add_row(one.attack, one.against, *numbers, one.outcome)
+        table.add_row(one.model, one.attack, one.against or "–", *numbers, one.outcome)
     out.print(table)
     for one in records:
         if one.outcome == "crashed":
@@ -355,7 +380,7 @@ def _steps() -> Iterator[Any]:
         console=err,
     ) as bars:
 
-        def watch(trained: "Trained") -> "Watch":
+        def watch(trained: "Trained | FineTuned") -> "Watch":
             task = bars.add_task(trained.title, total=None, loss="")
 
             def told(progress: "Steps") -> None:
@@ -377,9 +402,9 @@ def _progress() -> Any:
         TimeRemainingColumn,
     )
 
-    from robustlab.lab.executors import Record, Unit
-    from robustlab.lab.plan import Trained
+    from robustlab.lab.executors import Record
     from robustlab.lab.run import Watcher
+    from robustlab.lab.units import Cell, Visual
 
     class Bar(Watcher):
         def __init__(self) -> None:
@@ -396,11 +421,11 @@ def _progress() -> Any:
             self.task = self.progress.add_task("", total=None)
             self.count = 0
 
-        def start(self, plan: "Plan", todo: Sequence[Unit], problems: Sequence[str]) -> None:
+        def start(self, plan: "Plan", todo: Sequence["Unit"], problems: Sequence[str]) -> None:
             for problem in problems:
                 err.print(f"[yellow]computing again[/] {_escaped(problem)}", soft_wrap=True)
             units = len(plan.cells) + len(plan.visuals)
-            stored = units - sum(not isinstance(unit, Trained) for unit in todo)
+            stored = units - sum(isinstance(unit, Cell | Visual) for unit in todo)
             if stored:
                 err.print(f"{stored} of {units} cells are there already")
             self.count, self.total = 0, len(todo)
@@ -409,7 +434,7 @@ def _progress() -> Any:
             )
             self.progress.start()
 
-        def done(self, unit: Unit, record: Record) -> None:
+        def done(self, unit: "Unit", record: Record) -> None:
             self.count += 1
             self.progress.update(
                 self.task, advance=unit.cost, description=f"cell {self.count} of {self.total}"

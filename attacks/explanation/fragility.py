@@ -5,6 +5,7 @@ the map's centre of mass, or gather the map in a region.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor
 
@@ -13,6 +14,7 @@ from attacks.explanation.ascent import Ascent, ascend
 from attacks.explanation.objectives import (
     FillRegion,
     LeaveTop,
+    LeaveTopByRank,
     MoveCenter,
     Objective,
     mass_center,
@@ -30,15 +32,24 @@ class TopK(Ascent):
 
     Steps ascend D = −Σ_{i∈T} s_i; the kept iterate has the smallest intersection of its own
     top k with T (metric ``top_k_intersection``) among those that keep the prediction.
+
+    Attributes:
+        k: how many pixels count as the most important ones.
+        select_by: *kendall* keeps the iterate with the smallest rank correlation with the clean
+            map instead, as Chen et al. 2019 do: their k and that of the metric differ.
     """
 
     k: int = 1000
+    select_by: Literal["top_k", "kendall"] = "top_k"
 
     def objective(self, problem: Problem) -> Objective:
         pixels = problem.maps[0].numel()
         if not 1 <= self.k <= pixels:
             raise InvalidInput("k", f"{self.k} is not within 1..{pixels}, the pixels of a map")
-        return LeaveTop(top_k_mask(problem.maps, self.k), self.k)
+        top = top_k_mask(problem.maps, self.k)
+        if self.select_by == "kendall":
+            return LeaveTopByRank(top, self.k, problem.maps)
+        return LeaveTop(top, self.k)
 
     def propose(self, problem: Problem, budget: Budget) -> Tensor:
         return ascend(problem, budget, self.objective(problem), self)

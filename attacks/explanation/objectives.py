@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from robustlab.core.maps import shares
+from robustlab.metrics.ranks import Kendall
 
 Measure = Literal["cosine", "pearson", "sensitivity"]
 
@@ -35,6 +36,16 @@ class LeaveTop:
 
     def value(self, maps: Tensor) -> Tensor:
         return -(top_k_mask(maps, self.k) & self.top).sum((1, 2)).double() / self.k
+
+
+@dataclass(frozen=True, eq=False)
+class LeaveTopByRank(LeaveTop):
+    """The same loss; value = −τ_b(m', m), Kendall's rank correlation with the clean map m."""
+
+    clean: Tensor
+
+    def value(self, maps: Tensor) -> Tensor:
+        return -Kendall()(self.clean, maps)
 
 
 @dataclass(frozen=True, eq=False)

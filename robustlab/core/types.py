@@ -19,7 +19,7 @@ from robustlab.core.progress import Watch
 Differentiable = Literal["exact", "surrogate", "none"]
 Family = Literal[
     "gradient", "relevance", "cam", "perturbation", "surrogate", "attention", "activation",
-    "defended",
+    "defended", "control",
 ]  # fmt: skip
 
 
@@ -306,3 +306,29 @@ class RegionMetric(Protocol):
     def chance_in(self, regions: Tensor) -> Tensor:
         """Expected value ``[B]`` for a map that knows nothing of the region."""
         ...
+
+
+@runtime_checkable
+class ModelMetric(Protocol):
+    """A metric of one map that asks the model whether it uses what the map points at."""
+
+    name: ClassVar[str]
+    higher_is_more_stable: ClassVar[bool]
+    bounds: ClassVar[tuple[float, float]]
+
+    def assess(
+        self, model: nn.Module, images: Tensor, targets: Tensor, maps: Tensor, ids: Sequence[str]
+    ) -> Tensor:
+        """Images ``[B,C,H,W]``, the explained classes ``[B]`` and their maps ``[B,H,W]`` in,
+        ``[B]`` float64 out.
+
+        ``ids`` name the images for per-image randomness.
+        """
+        ...
+
+    def cost(self) -> Passes:
+        """Passes per image."""
+        ...
+
+
+AnyMetric = Metric | RegionMetric | ModelMetric

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -37,6 +38,8 @@ class ImageFolder:
     labels: str | Path | None = None
     limit: int | None = None
     check: bool = True
+
+    own_files: ClassVar[bool] = True  # no name says what is in them
 
     def __post_init__(self) -> None:
         at_least_one("size", self.size)

@@ -23,6 +23,7 @@ from robustlab.explainers.cam.guided_grad_cam import GuidedGradCAM
 from robustlab.explainers.cam.layer_cam import LayerCAM
 from robustlab.explainers.cam.score_cam import ScoreCAM
 from robustlab.explainers.cam.smooth_grad_cam_pp import SmoothGradCAMpp
+from robustlab.explainers.control.fixed import FixedMap
 from robustlab.explainers.defended.aggregate import Aggregate
 from robustlab.explainers.defended.sparsified import SparsifiedSmoothGrad
 from robustlab.explainers.defended.tangent import TangentProjected
@@ -87,6 +88,7 @@ EXPLAINERS: Final[Mapping[str, type[Explainer]]] = {
     "aggregate": Aggregate,
     "sparsified_smooth_grad": SparsifiedSmoothGrad,
     "tangent_projected": TangentProjected,
+    "fixed_map": FixedMap,
     "activation_maximization": ActivationMaximization,
     "dgn_am": DGNAM,
 }
@@ -117,6 +119,7 @@ __all__ = [
     "ExcitationBackprop",
     "ExpectedGradients",
     "ExtremalPerturbation",
+    "FixedMap",
     "FullGrad",
     "GradCAM",
     "GradCAMpp",

@@ -21,7 +21,7 @@ from robustlab.core.judge import (
     pose,
 )
 from robustlab.core.streaming import logits_of
-from robustlab.core.types import Attack, Explainer, ModelAttack, RegionMetric
+from robustlab.core.types import Attack, Explainer, ModelAttack, ModelMetric, RegionMetric
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +35,8 @@ class AttackResult(Judged):
         measure = metrics.build(metric, **options)
         if isinstance(measure, RegionMetric):
             raise InvalidInput("metric", f"{metric!r} compares a map with a region, not two maps")
+        if isinstance(measure, ModelMetric):
+            raise InvalidInput("metric", f"{metric!r} asks the model about one map, not two maps")
         return measure(self.clean_maps, self.maps)
 
 

@@ -1,6 +1,7 @@
 """What there is, as plain data: the tables of every room, for ``robustlab list`` and ``show``."""
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from math import isfinite
 from typing import Any
@@ -12,6 +13,7 @@ from robustlab.core.types import Explainer
 from robustlab.lab.find import experiments, find_experiment
 from robustlab.lab.manifest import summary_of
 from robustlab.lab.spec import load_spec
+from robustlab.models import zoo
 
 SECTIONS = ("explainers", "attacks", "metrics", "training", "models", "data", "experiments")
 
@@ -41,7 +43,23 @@ def catalogue(section: str) -> list[dict[str, Any]]:
             {"name": name, "section": section, "summary": load_spec(path).question}
             for name, path in experiments().items()
         ]
-    return [card(section, name, cls) for name, cls in tables()[section].items()]
+    entries = [card(section, name, cls) for name, cls in tables()[section].items()]
+    return [*entries, *_zoo()] if section == "models" else entries
+
+
+def _zoo() -> list[dict[str, Any]]:
+    """The networks of the zoo, each with what its card says."""
+    return [
+        {
+            "name": f"zoo:{name}",
+            "section": "models",
+            "summary": f"{made['model']} on {made['data']}, {made['objective']['name']}, "
+            f"{100 * made['accuracy']:.1f} % right.",
+            "options": {},
+            "card": made,
+        }
+        for name, made in ((name, zoo.card(name)) for name in zoo.zoo())
+    ]
 
 
 def card(section: str, name: str, cls: type) -> dict[str, Any]:
@@ -86,6 +104,8 @@ def describe(name: str) -> tuple[str, str]:
     for section, table in tables().items():
         if name in table:
             return f"{section}: {name}", (table[name].__doc__ or "").strip()
+    if name.removeprefix("zoo:") in zoo.zoo():
+        return f"models: {name}", json.dumps(zoo.card(name.removeprefix("zoo:")), indent=2)
     if name in experiments() or name.endswith((".yaml", ".yml")):
         path = find_experiment(name)
         return f"experiment: {path}", path.read_text(encoding="utf-8").strip()

@@ -21,14 +21,15 @@ from robustlab.core.judge import (
 )
 from robustlab.core.types import ModelAttack, Problem, Training
 from robustlab.lab.facts import target_of
+from robustlab.lab.fine_tuning import trained_model
+from robustlab.lab.learnt import with_weights
 from robustlab.lab.measuring import explained, rows_of
-from robustlab.lab.origins import model_of
-from robustlab.lab.plan import Cell
+from robustlab.lab.origins import origin_of
 from robustlab.lab.posing import pose_cell
 from robustlab.lab.provenance import provenance
 from robustlab.lab.reasons import reason
 from robustlab.lab.saved import saved_rows
-from robustlab.lab.training import trained_model
+from robustlab.lab.units import Cell
 from robustlab.records import BudgetSpec, CellSpec, PassCount, RunRecord, Store, atomic_write
 
 
@@ -38,7 +39,7 @@ def run_cell(cell: Cell, folder: str) -> RunRecord:
     store = Store(folder)
     facts = provenance(cell.device)
     try:
-        record, artefact = _measure(cell, store)
+        record, artefact = _measure(with_weights(cell, store), store)
     except Exception as error:  # a failed cell is a visible row, never a missing one
         record = RunRecord.crashed(cell.key, _cell_spec(cell), reason(error), provenance=facts)
         artefact = None
@@ -96,7 +97,7 @@ def _looked_at(cell: Cell, problem: Problem) -> Problem:
     if cell.made_on is None:
         return problem
     aimed = cell.against or cell.measured[0]
-    other = pose_cell(cell, aimed, model_of(cell.made_on))
+    other = pose_cell(cell, aimed, origin_of(cell.made_on))
     return replace(other, seed=cell.seed)
 
 
@@ -106,7 +107,7 @@ def _looked_at(cell: Cell, problem: Problem) -> Problem:
 def _cell_spec(cell: Cell) -> CellSpec:
     budget = cell.budget
     return CellSpec(
-        model=cell.model_label,
+        model=cell.model.label,
         data=cell.data_label,
         ids=cell.ids,
         explainers=tuple(m.label for m in cell.measured),
@@ -124,7 +125,7 @@ def _cell_spec(cell: Cell) -> CellSpec:
         target=str(cell.measured[0].target),
         seed=cell.seed,
         metrics=tuple(cell.metrics),
-        made_on=cell.made_on.model_label if cell.made_on else None,
+        made_on=cell.made_on.label if cell.made_on else None,
     )
 
 

@@ -19,13 +19,13 @@ import torch
 from robustlab.core.errors import MissingDependency, RobustlabError
 from robustlab.core.threads import one_thread
 from robustlab.lab.cell import run_cell
-from robustlab.lab.plan import Cell, Trained, Visual
+from robustlab.lab.fine_tuning import run_fine_tuning
 from robustlab.lab.training import run_training
+from robustlab.lab.units import FineTuned, Trained, Unit, Visual
 from robustlab.lab.visual import run_visual
 from robustlab.records import RunRecord, TrainingRecord, VisualRecord
 
 Executor = Literal["local", "ray"]
-Unit = Cell | Visual | Trained
 Record = RunRecord | VisualRecord | TrainingRecord
 
 
@@ -58,6 +58,8 @@ def run(unit: Unit, folder: str) -> Record:
     """Do one unit of work and store its record."""
     if isinstance(unit, Trained):
         return run_training(unit, folder)
+    if isinstance(unit, FineTuned):
+        return run_fine_tuning(unit, folder)
     return run_visual(unit, folder) if isinstance(unit, Visual) else run_cell(unit, folder)
 
 

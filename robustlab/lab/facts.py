@@ -10,7 +10,7 @@ from robustlab.core.streaming import logits_of
 from robustlab.core.types import Concealing, Imitating, Problem
 from robustlab.explainers.defended.certificate import certified_overlap
 from robustlab.explainers.defended.sparsified import SparsifiedSmoothGrad
-from robustlab.lab.plan import Cell
+from robustlab.lab.units import Cell
 from robustlab.metrics.agreement import SSIM, Pearson
 from robustlab.metrics.ranks import TopKIntersection
 

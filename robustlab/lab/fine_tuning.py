@@ -1,14 +1,10 @@
-"""Training one network of an experiment: once, whatever the number of cells that look at it."""
+"""What attacks train: one network each, whatever the number of cells that look at it."""
 
-import time
-from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from attacks.model.active_fooling import ActiveFooling, is_swapped, swap_scores
 from attacks.model.backdoor import Backdoor, attack_success
@@ -18,36 +14,39 @@ from robustlab.core.files import sha256
 from robustlab.core.progress import Watch
 from robustlab.core.streaming import logits_of
 from robustlab.core.tables import options_of
-from robustlab.core.threads import one_thread
 from robustlab.core.types import Explainer, Resolvable, Training
+from robustlab.lab.learnt import with_weights
 from robustlab.lab.origins import load_model, model_of
-from robustlab.lab.plan import Cell, Trained
-from robustlab.lab.provenance import provenance
-from robustlab.lab.reasons import reason
-from robustlab.models import Classifier
+from robustlab.lab.training import bare, plain, recorded, share
+from robustlab.lab.units import Cell, FineTuned
 from robustlab.models.weight_files import load_weights, save_weights
 from robustlab.records import Store, TrainingRecord
 
 
-def run_training(trained: Trained, folder: str, watch: Watch | None = None) -> TrainingRecord:
+def run_fine_tuning(tuned: FineTuned, folder: str, watch: Watch | None = None) -> TrainingRecord:
     """Train, hold against the true model on held-out images, and store; or a record that says why.
 
     A killed training goes on from its last whole epoch.
     """
-    started = time.perf_counter()
-    store, facts = Store(folder), provenance(trained.device)
-    store.trainings.mkdir(parents=True, exist_ok=True)
-    try:
-        with one_thread():  # sums must not depend on the number of cores
-            record = _train(trained, store, watch)
-    except Exception as error:  # a visible failure, never a missing row
-        record = replace(_record(trained), outcome="crashed", error=reason(error))
-    record = replace(record, seconds=time.perf_counter() - started, provenance=facts)
-    store.write_training(record)
-    return record
+    store = Store(folder)
+    base = TrainingRecord(
+        key=tuned.key,
+        model=tuned.model.label,
+        attack=tuned.lesson,
+        against=tuned.aim,
+        seed=tuned.seed,
+        outcome="ok",
+        options=plain(options_of(tuned.waged.attack)),
+    )
+
+    return recorded(
+        base, store, tuned.device, lambda: _train(base, with_weights(tuned, store), store, watch)
+    )
 
 
-def _train(trained: Trained, store: Store, watch: Watch | None) -> TrainingRecord:
+def _train(
+    base: TrainingRecord, trained: FineTuned, store: Store, watch: Watch | None
+) -> TrainingRecord:
     attack = trained.waged.attack
     assert isinstance(attack, Training)  # noqa: S101
     model = load_model(model_of(trained), trained.device)
@@ -59,12 +58,12 @@ def _train(trained: Trained, store: Store, watch: Watch | None) -> TrainingRecor
     state = store.weights_path(trained.key).with_suffix(".state.safetensors")
     tuned, history = attack.tune(model, explainer, seed=trained.seed, state=state, watch=watch)
     path = store.weights_path(trained.key)
-    save_weights(_net(tuned), path)
+    save_weights(bare(tuned), path)
     state.unlink(missing_ok=True)  # twice the size of the weights, and of no more use
     facts = compared(model, tuned, unseen)
     lost = facts["lost"]
     return replace(
-        _record(trained),
+        base,
         outcome="collapsed" if lost > attack.most_lost else "ok",
         data=attack.data,
         train_images=len(seen),
@@ -86,10 +85,10 @@ def compared(model: nn.Module, tuned: nn.Module, batch: Batch) -> dict[str, Any]
     """
     one, other = (logits_of(m, batch.images).argmax(1) for m in (model, tuned))
     known = batch.labels != UNLABELLED
-    agreement = _share(one == other)
+    agreement = share(one == other)
     if not bool(known.any()):
         return {"before": None, "after": None, "agreement": agreement, "lost": 1 - agreement}
-    before, after = (_share((p == batch.labels)[known]) for p in (one, other))
+    before, after = (share((p == batch.labels)[known]) for p in (one, other))
     # counted in images: 0.966 − 0.946 is a little more than 0.02
     lost = round((before - after) * int(known.sum())) / int(known.sum())
     return {"before": before, "after": after, "agreement": agreement, "lost": lost}
@@ -101,7 +100,7 @@ def measured(
     """What some manipulations are judged by beside their maps, on the held-out images."""
     if isinstance(attack, Backdoor):
         found = logits_of(tuned, attack.marked(batch.images)).argmax(1)
-        right = _share((found == batch.labels)[batch.labels != UNLABELLED])
+        right = share((found == batch.labels)[batch.labels != UNLABELLED])
         if not attack.turns:
             return {"right with the trigger": right}
         success = attack_success(found, batch.labels, attack.toward)
@@ -126,40 +125,15 @@ def trained_model(cell: Cell, model: nn.Module, store: Store) -> tuple[nn.Module
     Raises:
         RobustlabError: the training failed, or its files are gone.
     """
-    record = store.read_training(cell.training)
-    path = store.weights_path(cell.training)
+    record = store.read_training(cell.tuned)
+    path = store.weights_path(cell.tuned)
     if record is None or (record.outcome != "crashed" and not path.is_file()):
-        raise RobustlabError(f"the training {cell.training} has left no weights; run it again")
+        raise RobustlabError(f"the training {cell.tuned} has left no weights; run it again")
     if record.outcome == "crashed":
         raise RobustlabError(f"its training failed: {record.error}")
     copy = deepcopy(model)
     try:
-        load_weights(_net(copy), path)
+        load_weights(bare(copy), path)
     except InvalidInput as error:
         raise RobustlabError(f"{error}; remove the file and run again") from None
     return copy.eval(), record
-
-
-def _record(trained: Trained) -> TrainingRecord:
-    return TrainingRecord(
-        key=trained.key,
-        model=trained.model_label,
-        attack=trained.waged.label,
-        against=trained.against.label,
-        seed=trained.seed,
-        outcome="ok",
-        options=_plain(options_of(trained.waged.attack)),
-    )
-
-
-def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: str(v) if isinstance(v, Path) else v for k, v in options.items()}
-
-
-def _net(model: nn.Module) -> nn.Module:
-    """What a weights file holds: the network without the lab's normalisation around it."""
-    return model.net if isinstance(model, Classifier) else model
-
-
-def _share(hits: Tensor) -> float:
-    return float(hits.to(torch.float64).mean())

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from robustlab.core.tables import options_of
-from robustlab.core.types import RegionMetric
-from robustlab.lab.plan import Plan
+from robustlab.core.types import ModelMetric, RegionMetric
+from robustlab.lab.units import Plan
 
 
 def manifest(plan: Plan, skipped: Sequence[tuple[str, str]] = ()) -> dict[str, Any]:
@@ -26,7 +26,7 @@ def manifest(plan: Plan, skipped: Sequence[tuple[str, str]] = ()) -> dict[str, A
                 "against": cell.against.label if cell.against else None,
                 "epsilon": cell.budget.epsilon,
                 "norm": cell.budget.norm,
-                "model": cell.model_label,
+                "model": cell.model.label,
                 "images": len(cell.ids),
                 "seed": cell.seed,
             }
@@ -41,6 +41,7 @@ def manifest(plan: Plan, skipped: Sequence[tuple[str, str]] = ()) -> dict[str, A
                 "summary": summary_of(type(metric)),
                 "options": options_of(metric),
                 "of_region": isinstance(metric, RegionMetric),
+                "of_model": isinstance(metric, ModelMetric),
             }
             for label, metric in plan.metrics.items()
         },
@@ -70,7 +71,7 @@ def manifest(plan: Plan, skipped: Sequence[tuple[str, str]] = ()) -> dict[str, A
         "visuals": [
             {
                 "key": visual.key,
-                "model": visual.model_label,
+                "model": visual.model.label,
                 "explainer": visual.measured.label,
                 "classes": len(visual.classes),
             }
@@ -79,9 +80,9 @@ def manifest(plan: Plan, skipped: Sequence[tuple[str, str]] = ()) -> dict[str, A
         "trainings": [
             {
                 "key": trained.key,
-                "model": trained.model_label,
-                "attack": trained.waged.label,
-                "against": trained.against.label,
+                "model": trained.model.label,
+                "attack": trained.lesson,
+                "against": trained.aim,
                 "seed": trained.seed,
             }
             for trained in plan.trainings

@@ -5,20 +5,20 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from robustlab.core.judge import Trial, reexplain
 from robustlab.core.randomness import generator
 from robustlab.core.regions import pixels_in
 from robustlab.core.streaming import logits_of
-from robustlab.core.types import Metric, Problem, RegionMetric
+from robustlab.core.types import Metric, ModelMetric, Problem, RegionMetric
 from robustlab.data import Dataset
 from robustlab.lab.accounts import account
 from robustlab.lab.facts import facts_of, shared_facts
 from robustlab.lab.origins import Origin, data_of, load_data, model_of
-from robustlab.lab.plan import Cell
 from robustlab.lab.posing import posed
-from robustlab.lab.waging import Measured
+from robustlab.lab.units import Cell
+from robustlab.lab.waging import Measured, Target
 from robustlab.models import Classifier
 from robustlab.records import ImageRow
 
@@ -29,6 +29,16 @@ def explained(cell: Cell, judged: Problem, clean: Sequence[Problem], trial: Tria
         reexplain(replace(p, model=judged.model), trial, m.target)
         for p, m in zip(clean, cell.measured, strict=True)
     ]
+
+
+def afterwards(
+    measured: Measured, clean: Problem, model: nn.Module, trial: Trial, maps: Tensor
+) -> Problem:
+    """What a map of the trial is about: the judged model, the disturbed image, and the class
+    that was explained, which is the clean problem's unless ``target`` is "current".
+    """
+    targets = trial.predictions if measured.target == "current" else clean.targets
+    return replace(clean, model=model, images=trial.images, targets=targets, maps=maps)
 
 
 @dataclass(frozen=True)
@@ -56,9 +66,14 @@ def rows_of(
     dataset = load_data(data_of(cell))
     label_names = dict(zip(dataset.ids, dataset.names, strict=True))
     shared = shared_facts(cell, problem, trial, judged.model)
-    measured = {
-        m.label: _numbers(cell, m, p, trial, maps, dataset, shared)
+    seen = [
+        afterwards(m, p, judged.model, trial, maps)
         for m, p, maps in zip(cell.measured, clean, after, strict=True)
+    ]
+    orders = _random_orders(cell, seen)
+    measured = {
+        m.label: _numbers(cell, m, p, trial, now, dataset, shared, orders[m.target])
+        for m, p, now in zip(cell.measured, clean, seen, strict=True)
     }
     rows = []
     for i, image_id in enumerate(cell.ids):
@@ -93,33 +108,40 @@ def _numbers(
     measured: Measured,
     clean: Problem,
     trial: Trial,
-    maps: Tensor,
+    after: Problem,
     dataset: Dataset,
     shared: Mapping[str, list[float]],
+    orders: Mapping[str, list[float]],
 ) -> _Numbers:
-    numbers = _Numbers(values_of(cell, clean.maps, maps, dataset), {}, dict(shared))
+    numbers = _Numbers(values_of(cell, clean.maps, after, dataset), {}, dict(shared))
     unrelated = _shuffled(clean.maps, cell.ids)
     for label, metric in cell.metrics.items():
         if isinstance(metric, RegionMetric):
             regions = region_masks(dataset, cell.ids, clean.maps)
             numbers.chance[label] = metric.chance_in(regions).tolist()
-            continue
-        numbers.chance[label] = _chance(metric, clean.maps, unrelated)
-    numbers.facts.update(facts_of(cell, clean, trial, maps))
+        elif isinstance(metric, ModelMetric):
+            numbers.chance[label] = orders[label]
+        else:
+            numbers.chance[label] = _chance(metric, clean.maps, unrelated)
+    numbers.facts.update(facts_of(cell, clean, trial, after.maps))
     model, source = model_of(cell), data_of(cell)
     numbers.facts.update(_own_check(model, source, cell.ids, measured, cell.device))
     return numbers
 
 
-def values_of(cell: Cell, clean: Tensor, maps: Tensor, dataset: Dataset) -> dict[str, list[float]]:
-    """Each metric's value per image, of the clean maps and those afterwards."""
+def values_of(
+    cell: Cell, clean: Tensor, after: Problem, dataset: Dataset
+) -> dict[str, list[float]]:
+    """Each metric's value per image, of the clean maps and those `afterwards`."""
     found: dict[str, list[float]] = {}
     for label, metric in cell.metrics.items():
         if isinstance(metric, RegionMetric):
             regions = region_masks(dataset, cell.ids, clean)
-            found[label] = metric.measure(maps, regions).tolist()
+            found[label] = metric.measure(after.maps, regions).tolist()
+        elif isinstance(metric, ModelMetric):
+            found[label] = _asked(metric, after, after.maps)
         else:
-            found[label] = metric(clean, maps).tolist()
+            found[label] = metric(clean, after.maps).tolist()
     return found
 
 
@@ -129,11 +151,38 @@ def _chance(metric: Metric, maps: Tensor, unrelated: Tensor) -> list[float]:
     return metric(maps, unrelated).tolist() if known is None else [known] * len(maps)
 
 
+def _asked(metric: ModelMetric, after: Problem, maps: Tensor) -> list[float]:
+    return metric.assess(after.model, after.images, after.targets, maps, after.ids).tolist()
+
+
+def _random_orders(cell: Cell, seen: Sequence[Problem]) -> dict[Target, dict[str, list[float]]]:
+    """What pixels in random order score with metrics that ask the model, by target policy.
+
+    On the disturbed image. No map enters, so explainers of the same class share the number.
+    """
+    asking = {k: metric for k, metric in cell.metrics.items() if isinstance(metric, ModelMetric)}
+    policies = {m.target: after for m, after in zip(cell.measured, seen, strict=True)}
+    return {
+        target: {k: _asked(metric, after, random_map(after)) for k, metric in asking.items()}
+        for target, after in policies.items()
+    }
+
+
+def random_map(problem: Problem) -> Tensor:
+    """Every pixel another value, in an order that knows nothing of the image; ``[B,H,W]``."""
+    return _permutations(problem.maps, problem.ids).view_as(problem.maps).float()
+
+
 def _shuffled(maps: Tensor, ids: Sequence[str]) -> Tensor:
     """The same values in random places: a map that knows nothing of the image."""
-    flat = maps.flatten(1)
-    orders = [torch.randperm(flat.shape[1], generator=generator(0, i, "chance")) for i in ids]
-    return flat.gather(1, torch.stack(orders).to(flat.device)).view_as(maps)
+    return maps.flatten(1).gather(1, _permutations(maps, ids)).view_as(maps)
+
+
+def _permutations(maps: Tensor, ids: Sequence[str]) -> Tensor:
+    """A random order of the pixels ``[B,H·W]`` for every image."""
+    pixels = maps[0].numel()
+    orders = [torch.randperm(pixels, generator=generator(0, i, "chance")) for i in ids]
+    return torch.stack(orders).to(maps.device)
 
 
 def region_masks(dataset: Dataset, ids: Sequence[str], maps: Tensor) -> Tensor:

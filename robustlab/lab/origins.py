@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from robustlab import data, models
 from robustlab.core.batch import Batch
 from robustlab.data import Dataset
-from robustlab.lab.plan import Cell, MadeOn, Trained, Visual
+from robustlab.lab.units import Cell, FineTuned, ModelSource, Trained, Visual
 from robustlab.models import Classifier
 
 
@@ -21,9 +21,14 @@ class Origin(NamedTuple):
     revision: str = ""
 
 
-def model_of(cell: Cell | Visual | Trained | MadeOn) -> Origin:
+def model_of(unit: Cell | Visual | Trained | FineTuned) -> Origin:
     """Where the model of a unit of work comes from."""
-    return Origin(cell.model, frozen(cell.model_options), cell.model_revision)
+    return origin_of(unit.model)
+
+
+def origin_of(source: ModelSource) -> Origin:
+    """What a model is made from. One that is trained first needs `learnt.with_weights` before."""
+    return Origin(source.name, frozen(source.options), source.revision)
 
 
 def data_of(cell: Cell | Visual) -> Origin:

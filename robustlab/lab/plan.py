@@ -1,13 +1,9 @@
-"""From a spec to cells: pure, duplicate-free and in a fixed order.
+"""From a spec to units of work: pure, duplicate-free and in a fixed order.
 
 A cell is one (model, chunk of images, attack made against one explainer, budget, seed) and
-the explainers that are measured under it. Its key is a hash of everything that its numbers
-depend on, the contents of the user's own files included, so the same key always means the
-same numbers.
+the explainers that are measured under it.
 """
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,11 +11,13 @@ from typing import Any
 from robustlab import metrics
 from robustlab.core.budget import Budget
 from robustlab.core.errors import InvalidInput
-from robustlab.core.saving import FileFormat
 from robustlab.core.tables import options_of
-from robustlab.core.types import Metric, RegionMetric, Training
+from robustlab.core.types import AnyMetric
 from robustlab.data import Dataset
+from robustlab.lab.courses import fine_tuned, trained_models
+from robustlab.lab.keys import digest, key_and_place, weights_in
 from robustlab.lab.spec import ExperimentSpec
+from robustlab.lab.units import Cell, FineTuned, ModelSource, Plan, Trained, Visual
 from robustlab.lab.waging import (
     Measured,
     Waged,
@@ -31,125 +29,6 @@ from robustlab.lab.waging import (
     located,
 )
 from robustlab.models.weight_files import weights_revision
-
-CELL_SCHEMA = 2
-
-
-@dataclass(frozen=True)
-class MadeOn:
-    """The model that an attack looks at, where it is not the one that it disturbs."""
-
-    model: str
-    model_options: Mapping[str, Any]
-    model_label: str
-    model_revision: str
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One unit of work; everything it needs to run in another process.
-
-    ``place`` is the key without the contents of files: what the experiment calls this cell,
-    whatever its pictures and weights have become. The revisions are those of the model's
-    weights file and of all planned pictures; empty where neither is the user's own.
-    """
-
-    key: str
-    place: str
-    model: str
-    model_options: Mapping[str, Any]
-    model_label: str
-    model_revision: str
-    data: str
-    data_options: Mapping[str, Any]
-    data_label: str
-    data_revision: str
-    ids: tuple[str, ...]
-    follower: str | None  # the image after the last, whose map an imitation gives to the last
-    waged: Waged
-    against: Measured | None
-    made_on: MadeOn | None
-    measured: tuple[Measured, ...]
-    budget: Budget
-    seed: int
-    metrics: Mapping[str, Metric | RegionMetric]
-    device: str
-    saving: tuple[FileFormat, ...]
-    training: str  # key of the network that it looks at; "" for the model itself
-    keep: int  # how many of its first images leave pictures for the gallery
-    cost: float  # estimated gradient passes, for the progress bar
-
-    @property
-    def title(self) -> str:
-        return f"{self.waged.label} on {', '.join(self.ids)}"
-
-
-@dataclass(frozen=True)
-class Trained:
-    """One unit of work before all cells that look at it: a network that an attack trains."""
-
-    key: str
-    place: str
-    model: str
-    model_options: Mapping[str, Any]
-    model_label: str
-    model_revision: str
-    waged: Waged
-    against: Measured
-    seed: int
-    device: str
-    cost: float
-
-    @property
-    def title(self) -> str:
-        return f"training of {self.waged.label} against {self.against.label}"
-
-
-@dataclass(frozen=True)
-class Visual:
-    """One unit of work for an explainer that makes images: some classes of one model.
-
-    Of the data only the shape of an image is used.
-    """
-
-    key: str
-    place: str
-    model: str
-    model_options: Mapping[str, Any]
-    model_label: str
-    model_revision: str
-    data: str
-    data_options: Mapping[str, Any]
-    data_revision: str
-    shaped_like: str  # id of an image; only its shape counts
-    measured: Measured
-    classes: tuple[int, ...]
-    device: str
-    cost: float
-
-    @property
-    def title(self) -> str:
-        return f"{self.measured.label} of {self.model_label}"
-
-
-@dataclass(frozen=True)
-class Plan:
-    """All cells of an experiment, with the parts that its manifest describes.
-
-    ``fingerprint`` says which experiment it is. Contents of files are no part of it: a folder
-    of results goes on with a changed picture, and only the cells that show it are new.
-    ``left_out`` holds (attack, explainer) where "each" found no gradient to follow.
-    """
-
-    spec: ExperimentSpec
-    trainings: tuple[Trained, ...]
-    cells: tuple[Cell, ...]
-    visuals: tuple[Visual, ...]
-    left_out: tuple[tuple[str, str], ...]
-    measured: tuple[Measured, ...]
-    waged: tuple[Waged, ...]
-    metrics: Mapping[str, Metric | RegionMetric]
-    fingerprint: str
 
 
 @dataclass(frozen=True)
@@ -163,11 +42,32 @@ class _Chunk:
 
 
 @dataclass(frozen=True)
-class _Files:
-    """Hashes of the user's own files: weights by the model's label, and all pictures."""
+class _Frame:
+    """What the units of one plan have in common.
 
-    weights: Mapping[str, str]
+    Attributes:
+        models: by label. pictured: ids that leave pictures for the gallery.
+        all_pictures: hash of the user's own.
+    """
+
+    spec: ExperimentSpec
+    device: str
+    models: Mapping[str, ModelSource]
+    metrics: Mapping[str, AnyMetric]
+    pictured: frozenset[str]
     all_pictures: str
+
+
+@dataclass(frozen=True)
+class _Bout:
+    """One attack on one model, against one explainer or none, with what is measured under it."""
+
+    model: ModelSource
+    seed: int
+    waged: Waged
+    against: Measured | None
+    measured: tuple[Measured, ...]
+    tuned: FineTuned | None
 
 
 def make_plan(spec: ExperimentSpec, dataset: Dataset, *, device: str = "cpu") -> Plan:
@@ -180,72 +80,94 @@ def make_plan(spec: ExperimentSpec, dataset: Dataset, *, device: str = "cpu") ->
     everyone = all_measured(spec)
     measured = tuple(m for m in everyone if m.explainer.about.scope == "local")
     makers = tuple(m for m in everyone if m.explainer.about.scope == "global")
-    chosen = {
+    waged = all_waged(spec, measured)
+    trained = trained_models(spec, device)
+    ids = dataset.ids[: spec.images]
+    frame = _Frame(
+        spec=spec,
+        device=device,
+        models=_sources(spec, trained),
+        metrics=_metrics(spec),
+        pictured=frozenset(ids[: spec.gallery.images]),
+        all_pictures=_revision(dataset, ids),
+    )
+    bouts = _bouts(frame, waged, measured)
+    chunks = _chunks(dataset, ids, spec.chunk)
+    cells = {
+        cell.key: cell
+        for bout in bouts
+        for budget in budgets_of(spec, bout.waged)
+        for chunk in chunks
+        for cell in [_cell(frame, bout, budget, chunk)]
+    }
+    visuals = [
+        _visual(frame, maker, model, ids[0])
+        for label, model in frame.models.items()
+        for maker in _of_model(label, makers, needed=False)
+    ]
+    tuned: dict[str, FineTuned] = {}
+    for bout in bouts:
+        if bout.tuned is not None:  # one training may serve several labels: it has the first one's
+            tuned.setdefault(bout.tuned.key, bout.tuned)
+    places = [*(cell.place for cell in cells.values()), *(visual.place for visual in visuals)]
+    return Plan(
+        spec=spec,
+        trainings=(*trained, *tuned.values()),
+        cells=tuple(cells.values()),
+        visuals=tuple(visuals),
+        left_out=left_out(waged, measured),
+        measured=everyone,
+        waged=waged,
+        metrics=frame.metrics,
+        fingerprint=digest([*places, [m.label for m in everyone]]),
+    )
+
+
+def _metrics(spec: ExperimentSpec) -> dict[str, AnyMetric]:
+    return {
         choice.shown: located(
             f"metrics.{i}",
             lambda c=choice: metrics.build(c.name, **c.options),
         )
         for i, choice in enumerate(spec.metrics)
     }
-    waged = all_waged(spec, measured)
-    on = {m.shown: _of_model(m.shown, measured) for m in spec.models}
-    ids = dataset.ids[: spec.images]
-    chunks = _chunks(dataset, ids, spec.chunk)
-    pictured = frozenset(ids[: spec.gallery.images])
-    files = _Files(
-        weights={m.shown: weights_revision(m.options.get("weights")) for m in spec.models},
-        all_pictures=_revision(dataset, ids),
-    )
-    made = [
-        (model, seed, w, against, _trained(w, against, model, seed, device, files))
-        for model in spec.models
-        for seed in spec.seeds
-        for w in waged
-        if w.models is None or model.shown in w.models
-        for against in aims(w, on[model.shown])
-    ]
-    trainings: dict[str, Trained] = {}
-    for *_, trained in made:
-        if trained is not None:  # one training may serve several labels: it has the first one's
-            trainings.setdefault(trained.key, trained)
-    cells = [
-        _cell(
-            spec,
-            chunk,
-            w,
-            against,
-            on[model.shown],
-            budget,
-            seed,
-            model,
-            chosen,
-            device,
-            pictured,
-            files,
-            trained.key if trained else "",
+
+
+def _sources(spec: ExperimentSpec, trained: Sequence[Trained]) -> dict[str, ModelSource]:
+    """Every model by its label; a trained one has its training for a revision."""
+    taught = {t.model.label: t for t in trained}
+    found = {}
+    for choice in spec.models:
+        label, name = choice.shown, choice.name
+        if label in taught:
+            one = taught[label]
+            options = one.model.options
+            source = ModelSource(label, name, options, learnt=one.key, place=one.place)
+        else:
+            revision = weights_revision(choice.options.get("weights"))
+            source = ModelSource(label, name, choice.options, revision)
+        found[label] = source
+    return found
+
+
+def _bouts(frame: _Frame, waged: Sequence[Waged], measured: Sequence[Measured]) -> list[_Bout]:
+    on = {label: _of_model(label, measured) for label in frame.models}
+    seeds = dict.fromkeys(seed for w in waged for seed in w.seeds)
+    return [
+        _Bout(
+            model=model,
+            seed=seed,
+            waged=w,
+            against=against,
+            measured=(against,) if against is not None and w.alone else on[label],
+            tuned=fine_tuned(w, against, model, seed, frame.device),
         )
-        for model, seed, w, against, trained in made
-        for budget in budgets_of(spec, w)
-        for chunk in chunks
+        for label, model in frame.models.items()
+        for seed in seeds
+        for w in waged
+        if seed in w.seeds and (w.models is None or label in w.models)
+        for against in aims(w, on[label])
     ]
-    unique = {cell.key: cell for cell in cells}
-    visuals = [
-        _visual(spec, maker, model, ids[0], device, files)
-        for model in spec.models
-        for maker in _of_model(model.shown, makers, needed=False)
-    ]
-    places = [*(cell.place for cell in unique.values()), *(visual.place for visual in visuals)]
-    return Plan(
-        spec=spec,
-        trainings=tuple(trainings.values()),
-        cells=tuple(unique.values()),
-        visuals=tuple(visuals),
-        left_out=left_out(waged, measured),
-        measured=everyone,
-        waged=waged,
-        metrics=chosen,
-        fingerprint=_digest([*places, [m.label for m in everyone]]),
-    )
 
 
 def _chunks(dataset: Dataset, ids: tuple[str, ...], size: int) -> tuple[_Chunk, ...]:
@@ -279,177 +201,122 @@ def _of_model(
     return found
 
 
-def _cell(
-    spec: ExperimentSpec,
-    chunk: _Chunk,
-    waged: Waged,
-    against: Measured | None,
-    everyone: tuple[Measured, ...],
-    budget: Budget,
-    seed: int,
-    model: Any,
-    chosen: Mapping[str, Metric | RegionMetric],
-    device: str,
-    pictured: frozenset[str],
-    files: _Files,
-    training: str,
-) -> Cell:
-    measured = (against,) if against is not None and waged.alone else everyone
-    made_on = _made_on(spec, waged, model, files)
+def _cell(frame: _Frame, bout: _Bout, budget: Budget, chunk: _Chunk) -> Cell:
+    spec, waged, against = frame.spec, bout.waged, bout.against
+    made_on = _made_on(frame, bout)
     follower = chunk.follower if waged.imitates else None
     # a model attack leaves the images alone, and a control is there to be compared with
     saving = spec.saving if waged.disturbs == "image" and waged.role != "control" else ()
     numbers = {
-        "schema": CELL_SCHEMA,
-        "model": [model.shown, model.name, model.options],
+        "model": bout.model.card(),
         "data": [spec.data.shown, spec.data.name, spec.data.options],
         "ids": chunk.ids,
         **({} if follower is None else {"follower": follower}),
-        **({"training": training} if training else {}),
+        **({"training": bout.tuned.place} if bout.tuned else {}),
         "attack": waged.card(),
         "role": [waged.role, waged.label, waged.control_of],
         "against": against and [against.label, against.card()],
-        "made_on": made_on and [made_on.model, made_on.model_options],
-        "measured": [[m.label, m.card()] for m in measured],
-        "budget": [
-            budget.norm,
-            budget.epsilon,
-            budget.lower,
-            budget.upper,
-            *([] if budget.bits is None else [budget.bits]),  # keys from before it existed hold
-        ],
-        "seed": seed,
+        "made_on": made_on and made_on.card(),
+        "measured": [[m.label, m.card()] for m in bout.measured],
+        "budget": _budget_card(budget),
+        "seed": bout.seed,
         "saving": saving,
-        "metrics": [[label, metric.name, options_of(metric)] for label, metric in chosen.items()],
-        "device": device.split(":")[0],
+        "metrics": _cards(frame.metrics),
+        "device": frame.device.split(":")[0],
     }
+    other = made_on.contents() if made_on else {}
     contents = {
-        "model": files.weights[model.shown],
-        "made_on": made_on.model_revision if made_on else "",
+        **bout.model.contents(),
+        **{f"made_on {name}": content for name, content in other.items()},
+        "training": bout.tuned.key if bout.tuned and bout.tuned.key != bout.tuned.place else "",
         "data": chunk.pictures,
         "follower": chunk.following_picture if follower else "",
-        "components": _weights_in(waged.card(), *(m.card() for m in measured)),
+        "components": weights_in(waged.card(), *(m.card() for m in bout.measured)),
     }
-    owned = {name: content for name, content in contents.items() if content}
-    shown = spec.gallery.epsilon is None or budget.epsilon in spec.gallery.epsilon
-    shown = (shown or waged.role == "none") and seed == spec.seeds[0]
+    key, place = key_and_place(numbers, contents)
     return Cell(
-        # what ships has the same key on every machine
-        key=_digest({**numbers, "files": owned} if owned else numbers),
-        place=_digest(numbers),
-        model=model.name,
-        model_options=model.options,
-        model_label=model.shown,
-        model_revision=files.weights[model.shown],
+        key=key,
+        place=place,
+        model=bout.model,
         data=spec.data.name,
         data_options=spec.data.options,
         data_label=spec.data.shown,
-        data_revision=files.all_pictures,
+        data_revision=frame.all_pictures,
         ids=chunk.ids,
         follower=follower,
         waged=waged,
         against=against,
         made_on=made_on,
-        measured=measured,
+        measured=bout.measured,
         budget=budget,
-        seed=seed,
-        metrics=chosen,
-        device=device,
+        seed=bout.seed,
+        metrics=frame.metrics,
+        device=frame.device,
         saving=saving,
-        training=training,
-        keep=sum(i in pictured for i in chunk.ids) if shown else 0,
-        cost=len(chunk.ids)
-        * (
-            sum(m.explainer.cost().gradient for m in measured) * (1 + len(saving))
-            + _effort(waged, against)
-        ),
+        tuned=bout.tuned.key if bout.tuned else "",
+        keep=_kept(frame, bout, budget, chunk),
+        cost=_cost(bout, len(chunk.ids), len(saving)),
     )
 
 
-def _trained(
-    waged: Waged, against: Measured | None, model: Any, seed: int, device: str, files: _Files
-) -> Trained | None:
-    """The network that an attack trains; None for any other attack."""
-    if not isinstance(waged.attack, Training) or against is None:
-        return None
-    numbers = {
-        "schema": CELL_SCHEMA,
-        "model": [model.shown, model.name, model.options],
-        "attack": {k: v for k, v in waged.card().items() if k not in waged.attack.apart},
-        "against": [against.label, against.card()],
-        "seed": seed,
-        "device": device.split(":")[0],
-    }
-    weights = files.weights[model.shown]
-    pictures = located("attacks", waged.attack.revision)
-    files_read = weights + pictures + _weights_in(waged.card(), against.card())
-    return Trained(
-        key=_digest({**numbers, "files": files_read} if files_read else numbers),
-        place=_digest(numbers),
-        model=model.name,
-        model_options=model.options,
-        model_label=model.shown,
-        model_revision=weights,
-        waged=waged,
-        against=against,
-        seed=seed,
-        device=device,
-        cost=_training_cost(waged.attack, against),
-    )
+def _budget_card(budget: Budget) -> list[Any]:
+    bits = [] if budget.bits is None else [budget.bits]  # keys from before it existed hold
+    return [budget.norm, budget.epsilon, budget.lower, budget.upper, *bits]
 
 
-def _training_cost(attack: Training, against: Measured) -> float:
-    """Gradient passes, roughly; how many images there are is not known before they are read."""
-    images = (getattr(attack, "images", None) or 4000) * (1 + getattr(attack, "copies", 0))
-    return float(images * getattr(attack, "epochs", 1) * 3 * against.explainer.cost().gradient)
+def _cards(chosen: Mapping[str, AnyMetric]) -> list[Any]:
+    return [[label, metric.name, options_of(metric)] for label, metric in chosen.items()]
 
 
-def _made_on(spec: ExperimentSpec, waged: Waged, model: Any, files: _Files) -> MadeOn | None:
+def _kept(frame: _Frame, bout: _Bout, budget: Budget, chunk: _Chunk) -> int:
+    """How many of the chunk's images leave pictures for the gallery."""
+    gallery = frame.spec.gallery
+    shown = gallery.epsilon is None or budget.epsilon in gallery.epsilon
+    if not (shown or bout.waged.role == "none") or bout.seed != bout.waged.seeds[0]:
+        return 0
+    return sum(i in frame.pictured for i in chunk.ids)
+
+
+def _made_on(frame: _Frame, bout: _Bout) -> ModelSource | None:
     """The other model that the attack looks at; None where it looks at the one it disturbs."""
-    if waged.made_on in (None, model.shown):
-        return None
-    other = next(m for m in spec.models if m.shown == waged.made_on)
-    return MadeOn(other.name, other.options, other.shown, files.weights[other.shown])
+    made_on = bout.waged.made_on
+    return None if made_on in (None, bout.model.label) else frame.models[str(made_on)]
 
 
-def _visual(
-    spec: ExperimentSpec, maker: Measured, model: Any, image_id: str, device: str, files: _Files
-) -> Visual:
+def _visual(frame: _Frame, maker: Measured, model: ModelSource, image_id: str) -> Visual:
+    spec = frame.spec
     numbers = {
-        "schema": CELL_SCHEMA,
-        "model": [model.shown, model.name, model.options],
+        "model": model.card(),
         "data": [spec.data.shown, spec.data.name, spec.data.options],
         "made_by": [maker.label, maker.card()],
         "classes": spec.classes,
-        "device": device.split(":")[0],
+        "device": frame.device.split(":")[0],
     }
-    weights = files.weights[model.shown]
-    files_read = weights + _weights_in(maker.card())
+    contents = {**model.contents(), "components": weights_in(maker.card())}
+    key, place = key_and_place(numbers, contents)
     return Visual(
-        key=_digest({**numbers, "files": files_read} if files_read else numbers),
-        place=_digest(numbers),
-        model=model.name,
-        model_options=model.options,
-        model_label=model.shown,
-        model_revision=weights,
+        key=key,
+        place=place,
+        model=model,
         data=spec.data.name,
         data_options=spec.data.options,
-        data_revision=files.all_pictures,
+        data_revision=frame.all_pictures,
         shaped_like=image_id,
         measured=maker,
         classes=spec.classes,
-        device=device,
+        device=frame.device,
         cost=len(spec.classes) * maker.explainer.cost().gradient,
     )
 
 
-def _weights_in(*cards: Mapping[str, Any]) -> str:
-    """Hashes of the weight files that options of attacks and explainers name."""
-    return "".join(weights_revision(value) for card in cards for value in card.values())
+def _cost(bout: _Bout, images: int, formats: int) -> float:
+    """Gradient passes, roughly: for the progress bar."""
+    maps = sum(m.explainer.cost().gradient for m in bout.measured)
+    return images * (maps * (1 + formats) + _effort(bout.waged, bout.against))
 
 
 def _effort(waged: Waged, against: Measured | None) -> float:
-    """Gradient passes per image that the attack itself takes, roughly: for the progress bar."""
+    """Gradient passes per image that the attack itself takes."""
     steps = getattr(waged.attack, "steps", getattr(waged.attack, "tries", 1))
     if against is None:
         return float(steps if waged.role == "attack" else 0)
@@ -459,8 +326,3 @@ def _effort(waged: Waged, against: Measured | None) -> float:
         return float((queries or steps) * (one + 0.5))
     factor = 3.0 if waged.attack.gradient_path(against.explainer) == "hessian_vector" else 5.0
     return float(steps * (factor * one + 0.5))
-
-
-def _digest(value: Any) -> str:
-    text = json.dumps(value, sort_keys=True, default=str, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:20]

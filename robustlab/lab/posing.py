@@ -8,7 +8,7 @@ import torch
 from robustlab.core.judge import pose
 from robustlab.core.types import Problem
 from robustlab.lab.origins import Origin, data_of, load_batch, load_model, model_of
-from robustlab.lab.plan import Cell
+from robustlab.lab.units import Cell
 from robustlab.lab.waging import Measured
 
 

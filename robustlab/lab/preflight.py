@@ -12,11 +12,19 @@ from robustlab.core.batch import Batch
 from robustlab.core.errors import InvalidInput, NotDifferentiable
 from robustlab.core.judge import check_labels, choose_targets
 from robustlab.core.streaming import logits_of
-from robustlab.core.types import ModelAttack, Problem, RegionMetric, Resolvable, Training
+from robustlab.core.types import (
+    ModelAttack,
+    ModelMetric,
+    Problem,
+    RegionMetric,
+    Resolvable,
+    Training,
+)
 from robustlab.data import Dataset
+from robustlab.data.parts import train_and_held_out
 from robustlab.lab.measuring import region_masks
 from robustlab.lab.origins import load_model, model_of
-from robustlab.lab.plan import Cell, Plan
+from robustlab.lab.units import Cell, Plan, Trained, Unit
 from robustlab.lab.waging import Measured, Waged, budgets_of
 
 CHEAP: Final = 64  # passes of one image; a dearer explainer is tried when its turn comes
@@ -35,23 +43,45 @@ def preflight(plan: Plan, dataset: Dataset) -> None:
         with located(f"metrics.{i}", label):
             if isinstance(metric, RegionMetric):
                 metric.measure(zeros, region_masks(dataset, batch.ids, zeros))
-            else:
+            elif not isinstance(metric, ModelMetric):  # which waits for a model
                 metric(zeros, zeros)
-    for cell in {c.model_label: c for c in plan.cells}.values():
+    for cell in {c.model.label: c for c in plan.cells}.values():
         _check_model(cell, plan, dataset)
+
+
+def check_courses(units: Sequence[Unit]) -> None:
+    """Open the training images of the models that are about to be trained, one of each part.
+
+    Raises:
+        InvalidInput: files that are missing; images or labels that do not fit the model.
+    """
+    for unit in units:
+        if isinstance(unit, Trained):
+            data = unit.course.data
+            with located("models", f"{unit.model.label}.train"):
+                seen, _ = train_and_held_out(data.name, data.options, images=1, held_out=1)
+                logits = logits_of(
+                    load_model(model_of(unit), unit.device), seen.images.to(unit.device)
+                )
+                check_labels(seen.labels, logits.shape[1])
 
 
 def _check_model(cell: Cell, plan: Plan, dataset: Dataset) -> None:
     batch = dataset.batch(1).to(cell.device)
-    with located("models", cell.model_label):
+    with located("models", cell.model.label):
         net = load_model(model_of(cell), cell.device)
         logits = logits_of(net, batch.images)
+    zeros = torch.zeros_like(batch.images[:, 0])
+    for i, (label, metric) in enumerate(plan.metrics.items()):
+        if isinstance(metric, ModelMetric):
+            with located(f"metrics.{i}", label):
+                metric.assess(net, batch.images, logits.argmax(1), zeros, batch.ids)
     count = len(dataset.ids[: plan.spec.images])
     labels = torch.tensor(dataset.labels[:count])
     with located("data", cell.data_label):
         check_labels(labels, logits.shape[1])
     for i, measured in enumerate(plan.measured):
-        if measured.models is None or cell.model_label in measured.models:
+        if measured.models is None or cell.model.label in measured.models:
             with located(f"explainers.{i}", measured.label):
                 choose_targets(measured.target, labels, labels.clamp(min=0), logits.shape[1])
                 _try(measured, net, batch, logits, plan.spec.classes)

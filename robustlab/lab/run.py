@@ -9,14 +9,17 @@ from robustlab import reporting
 from robustlab.core.errors import InvalidInput
 from robustlab.core.progress import Watch
 from robustlab.data import Dataset
-from robustlab.lab.executors import Executor, Record, Unit, default_workers, execute
+from robustlab.lab.checkpoints import write_checkpoint
+from robustlab.lab.executors import Executor, Record, default_workers, execute
+from robustlab.lab.fine_tuning import run_fine_tuning
 from robustlab.lab.manifest import manifest
 from robustlab.lab.origins import Origin, frozen, load_data
-from robustlab.lab.plan import Cell, Plan, Trained, make_plan
-from robustlab.lab.preflight import located, preflight
+from robustlab.lab.plan import make_plan
+from robustlab.lab.preflight import check_courses, located, preflight
 from robustlab.lab.provenance import provenance
 from robustlab.lab.spec import ExperimentSpec
 from robustlab.lab.training import run_training
+from robustlab.lab.units import Cell, FineTuned, Plan, Trained, Unit
 from robustlab.records import OtherExperiment, Store, TrainingRecord, atomic_write
 
 
@@ -90,14 +93,15 @@ def run_experiment(
     units: tuple[Unit, ...] = (*plan.cells, *plan.visuals)
     todo = [unit for unit in units if unit.key not in finished]
     todo = list(order(todo)) if order else todo
-    first = _untrained(plan, todo, store)
+    waves = _untrained(plan, todo, store)
+    check_courses([unit for wave in waves for unit in wave])
     # a record from before a file changed stays on disk, but is nothing to compute again
     planned = {unit.key for unit in units}
     unreadable = [str(p) for p in problems if p.path.stem in planned]
-    watcher.start(plan, [*first, *todo], unreadable)
+    watcher.start(plan, [*(unit for wave in waves for unit in wave), *todo], unreadable)
     crashed: list[tuple[str, str]] = []
     try:
-        for batch in (first, todo):  # cells look at what has been trained
+        for batch in (*waves, todo):  # each looks at what those before it have trained
             count = workers or default_workers(len(batch), device)
             for unit, record in execute(batch, str(folder), workers=count, executor=executor):
                 if record.outcome == "crashed":
@@ -121,11 +125,14 @@ def train_networks(
     folder: Path | str,
     *,
     device: str = "cpu",
-    watch: Callable[[Trained], Watch] | None = None,
+    watch: Callable[[Trained | FineTuned], Watch] | None = None,
+    checkpoints: Path | None = None,
 ) -> list[TrainingRecord]:
     """Only train what the experiment trains; `run_experiment` goes on from there.
 
-    ``watch`` is asked for each network, and then told after every step of its training.
+    ``watch`` is asked for each network, and then told after every step of its training. In
+    ``checkpoints``, a folder, each of the experiment's own models is left under its label, with
+    a card.
 
     Raises:
         InvalidInput: as `run_experiment`, and of an experiment that trains nothing.
@@ -134,9 +141,16 @@ def train_networks(
     if not plan.trainings:
         raise InvalidInput("name", f"{spec.name!r} trains no network", "run it")
     store = _claimed(folder, plan, dataset)
-    for trained in plan.trainings:
-        if not _is_trained(trained, store):
-            run_training(trained, str(folder), watch(trained) if watch else None)
+    check_courses([unit for unit in plan.trainings if not _is_trained(unit.key, store)])
+    for unit in plan.trainings:
+        if not _is_trained(unit.key, store):
+            told = watch(unit) if watch else None
+            work = run_training if isinstance(unit, Trained) else run_fine_tuning
+            work(unit, str(folder), told)  # type: ignore[arg-type]
+        record = store.read_training(unit.key)
+        done = record is not None and record.outcome != "crashed"
+        if checkpoints is not None and isinstance(unit, Trained) and record is not None and done:
+            write_checkpoint(unit, record, spec.name, store, checkpoints)
     return store.load_trainings()[0]
 
 
@@ -151,19 +165,43 @@ def _claimed(folder: Path | str, plan: Plan, dataset: Dataset) -> Store:
     return store
 
 
-def _untrained(plan: Plan, todo: Sequence[Unit], store: Store) -> list[Unit]:
-    """The networks that the cells to do look at and that are not there yet."""
-    wanted = {unit.training for unit in todo if isinstance(unit, Cell)}
-    return [t for t in plan.trainings if t.key in wanted and not _is_trained(t, store)]
+def _untrained(plan: Plan, todo: Sequence[Unit], store: Store) -> list[list[Unit]]:
+    """The networks that are wanted and not there yet, in waves: each needs only earlier ones."""
+    by_key = {unit.key: unit for unit in plan.trainings}
+    depth: dict[str, int] = {}
+
+    def want(key: str) -> int:
+        """How many waves come before this network is there."""
+        if key not in by_key or _is_trained(key, store):
+            return 0
+        if key not in depth:
+            depth[key] = 1 + max(map(want, needed(by_key[key])), default=0)
+        return depth[key]
+
+    for unit in todo:
+        for key in needed(unit):
+            want(key)
+    waves: list[list[Unit]] = [[] for _ in range(max(depth.values(), default=0))]
+    for unit in plan.trainings:
+        if unit.key in depth:
+            waves[depth[unit.key] - 1].append(unit)
+    return waves
 
 
-def _is_trained(trained: Trained, store: Store) -> bool:
-    record = store.read_training(trained.key)
-    return (
-        record is not None
-        and record.outcome != "crashed"
-        and store.weights_path(trained.key).is_file()
-    )
+def needed(unit: Unit) -> list[str]:
+    """Keys of the networks that have to be trained before this unit of work."""
+    if isinstance(unit, Trained):
+        keys = [unit.start]
+    elif isinstance(unit, Cell):
+        keys = [unit.model.learnt, unit.tuned, unit.made_on.learnt if unit.made_on else ""]
+    else:
+        keys = [unit.model.learnt]
+    return [key for key in keys if key]
+
+
+def _is_trained(key: str, store: Store) -> bool:
+    record = store.read_training(key)
+    return record is not None and record.outcome != "crashed" and store.weights_path(key).is_file()
 
 
 def write_outputs(folder: Path, device: str) -> None:

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 
 from robustlab.core.judge import Trial, saved
-from robustlab.core.types import Metric, Problem, RegionMetric
-from robustlab.lab.measuring import explained, values_of
+from robustlab.core.types import Metric, ModelMetric, Problem, RegionMetric
+from robustlab.lab.measuring import afterwards, explained, values_of
 from robustlab.lab.origins import data_of, load_data
-from robustlab.lab.plan import Cell
+from robustlab.lab.units import Cell
 from robustlab.records import ImageRow, SavedRow
 
 # the metric that says how far a map has moved, under its label
@@ -27,7 +27,8 @@ def saved_rows(
         files = saved(judged, trial, file_format)
         after = explained(cell, judged, clean, files)
         numbers = [
-            values_of(cell, p.maps, maps, dataset) for p, maps in zip(clean, after, strict=True)
+            values_of(cell, p.maps, afterwards(m, p, judged.model, files, maps), dataset)
+            for m, p, maps in zip(cell.measured, clean, after, strict=True)
         ]
         for i, row in enumerate(rows):
             values = {
@@ -49,9 +50,9 @@ def saved_rows(
 
 
 def _first_drift(cell: Cell) -> Drift | None:
-    """The first metric of two maps; None if all look at a region."""
+    """The first metric of two maps; None if all are about one."""
     for label, metric in cell.metrics.items():
-        if not isinstance(metric, RegionMetric):
+        if not isinstance(metric, RegionMetric | ModelMetric):
             return label, metric
     return None
 

@@ -50,6 +50,37 @@ def _listed(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
 
+class Course(_Strict):
+    """How a model of the experiment is trained before anything looks at it.
+
+    Attributes:
+        objective: what is descended; see ``robustlab list training``.
+        data: the training images; of data with splits its "train", else four of every five.
+        images, held_out: how many of either part at most; None takes all.
+        start: label of another trained model of the experiment, whose weights it goes on from.
+        epochs, batch_size, learning_rate, decay, seed: of Adam, and of the order of images.
+        weights: how they are kept. float16 takes half the room; what is measured is what is kept.
+    """
+
+    objective: Choice = Choice(name="natural")
+    data: Choice
+    images: Whole | None = Field(default=None, ge=1)
+    held_out: Whole | None = Field(default=None, ge=1)
+    start: str | None = None
+    epochs: Whole = Field(default=5, ge=1)
+    batch_size: Whole = Field(default=50, ge=1)
+    learning_rate: Finite = Field(default=1e-3, gt=0)
+    decay: Literal["none", "cosine"] = "cosine"
+    seed: Whole = 0
+    weights: Literal["float32", "float16"] = "float32"
+
+
+class ModelChoice(Choice):
+    """A model; with ``train`` it is trained first, from the weights that its options name."""
+
+    train: Course | None = None
+
+
 class ExplainerChoice(Choice):
     """An explainer; ``target`` overrides the experiment's policy for it alone, and ``models``
     names the models (by label) that it is for: not every network has what a method reads.
@@ -66,9 +97,11 @@ class AttackChoice(Choice):
     list for the explainers in it. An attack on the prediction may have an option ``against``
     of its own: whose class is left. ``models`` names those that it disturbs. ``made_on``
     names a model that the attack looks at instead: its images are then judged on the others.
+    ``seeds`` override those of the experiment: an attack that draws nothing needs one.
     """
 
     against: str | tuple[str, ...] = "each"
+    seeds: tuple[Whole, ...] | None = Field(default=None, min_length=1)
     models: Annotated[tuple[str, ...] | None, BeforeValidator(_listed)] = None
     made_on: str | None = None
 
@@ -107,6 +140,8 @@ class ExperimentSpec(_Strict):
 
     Attributes:
         question: what it wants to know, in a sentence.
+        training: what the models with ``train`` have in common, the keys of `Course`; a model's
+            own ``train`` says the rest: an objective's name, or keys that come before these.
         images: use the first so many images of the data; all by default.
         chunk: images that share a batch. It belongs to the cell: rounding differs with the
             batch, and iterative sign attacks amplify it.
@@ -120,7 +155,8 @@ class ExperimentSpec(_Strict):
 
     name: str
     question: str
-    models: tuple[Choice, ...] = Field(min_length=1)
+    models: tuple[ModelChoice, ...] = Field(min_length=1)
+    training: dict[str, Any] = Field(default_factory=dict)
     data: Choice
     images: Whole | None = Field(default=None, ge=1)
     chunk: Whole = Field(default=4, ge=1)
@@ -135,6 +171,28 @@ class ExperimentSpec(_Strict):
     gallery: Gallery = Gallery()
     smoke: dict[str, Any] = Field(default_factory=dict)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _courses(cls, raw: Any) -> Any:
+        """Each model's own ``train`` over what all trainings have in common."""
+        common, models = raw.get("training") or {}, raw.get("models")
+        if not isinstance(common, dict) or not isinstance(models, list | tuple):
+            return raw
+        return {**raw, "models": [_with_course(model, common) for model in models]}
+
+    @model_validator(mode="after")
+    def _starts(self) -> "ExperimentSpec":
+        """What a training goes on from comes before it in the list."""
+        trained: list[str] = []
+        for i, model in enumerate(self.models):
+            start = model.train.start if model.train else None
+            if start is not None and start not in trained:
+                raise ValueError(
+                    f"models.{i}.train.start: no model before it is trained and labelled {start!r}"
+                )
+            trained += [model.shown] if model.train else []
+        return self
+
     @model_validator(mode="after")
     def _distinct(self) -> "ExperimentSpec":
         for field in ("models", "explainers", "attacks", "metrics"):
@@ -142,11 +200,26 @@ class ExperimentSpec(_Strict):
             for label in labels:
                 if labels.count(label) > 1:
                     raise ValueError(f"{field}: {label!r} appears twice; give each a `label`")
-        if len(set(self.seeds)) != len(self.seeds) or not self.seeds:
-            raise ValueError("seeds: must be distinct and at least one")
+        _check_seeds("seeds", self.seeds)
+        for i, attack in enumerate(self.attacks):
+            if attack.seeds is not None:
+                _check_seeds(f"attacks.{i}.seeds", attack.seeds)
         if len(set(self.classes)) != len(self.classes) or min(self.classes) < 0:
             raise ValueError("classes: must be distinct and not negative")
         return self
+
+
+def _check_seeds(where: str, seeds: Sequence[int]) -> None:
+    if len(set(seeds)) != len(seeds) or not seeds:
+        raise ValueError(f"{where}: must be distinct and at least one")
+
+
+def _with_course(model: Any, common: Mapping[str, Any]) -> Any:
+    if not isinstance(model, dict) or model.get("train") is None:
+        return model
+    own = model["train"]
+    own = {"objective": own} if isinstance(own, str) else own
+    return {**model, "train": {**common, **own} if isinstance(own, dict) else own}
 
 
 def load_spec(path: Path, *, overrides: Sequence[str] = (), smoke: bool = False) -> ExperimentSpec:
@@ -209,7 +282,11 @@ def parse_spec(raw: Mapping[str, Any], where: str = "spec") -> ExperimentSpec:
 
 
 def _known_keys(location: Sequence[Any]) -> list[str]:
-    inside: dict[str, type[BaseModel]] = {"budgets": BudgetChoice, "gallery": Gallery}
+    inside: dict[str, type[BaseModel]] = {
+        "budgets": BudgetChoice,
+        "gallery": Gallery,
+        "train": Course,
+    }
     owner: type[BaseModel] = ExperimentSpec
     for part in location:
         owner = inside.get(str(part), owner)

@@ -11,10 +11,11 @@ from torch import Tensor
 from robustlab.core.judge import check_eval_mode
 from robustlab.core.streaming import logits_of
 from robustlab.core.wrapping import Counted
+from robustlab.lab.learnt import with_weights
 from robustlab.lab.origins import data_of, load_batch, load_model, model_of
-from robustlab.lab.plan import Visual
 from robustlab.lab.provenance import provenance
 from robustlab.lab.reasons import reason
+from robustlab.lab.units import Visual
 from robustlab.models import Classifier
 from robustlab.records import PassCount, Store, VisualRecord, VisualRow
 
@@ -22,13 +23,13 @@ from robustlab.records import PassCount, Store, VisualRecord, VisualRow
 def run_visual(visual: Visual, folder: str) -> VisualRecord:
     """Make the images, ask the model about them and store both; a failure is a record too."""
     started = time.perf_counter()
-    facts = provenance(visual.device)
+    store, facts = Store(folder), provenance(visual.device)
     try:
-        record, images = _make(visual)
+        record, images = _make(with_weights(visual, store))
     except Exception as error:  # a visible failure, never a missing row
         record, images = _record(visual, error=reason(error)), None
     record = replace(record, seconds=time.perf_counter() - started, provenance=facts)
-    Store(folder).write_visual(record, images)
+    store.write_visual(record, images)
     return record
 
 
@@ -48,7 +49,7 @@ def _make(visual: Visual) -> tuple[VisualRecord, bytes]:
 def _record(visual: Visual, error: str = "") -> VisualRecord:
     return VisualRecord(
         key=visual.key,
-        model=visual.model_label,
+        model=visual.model.label,
         explainer=visual.measured.label,
         outcome="crashed" if error else "ok",
         error=error,

@@ -42,6 +42,7 @@ class Waged:
     against: str | tuple[str, ...]  # label, labels, "each", or "" where it needs no explainer
     models: tuple[str, ...] | None = None  # labels of models; None: all
     made_on: str | None = None  # label of the model that it looks at; None: the one it disturbs
+    seeds: tuple[int, ...] = (0,)
 
     def card(self) -> dict[str, Any]:
         return {"name": self.name, **options_of(self.attack)}
@@ -109,14 +110,15 @@ def all_waged(spec: ExperimentSpec, measured: Sequence[Measured]) -> tuple[Waged
         roles: dict[str, Role] = {"none": "none", "random_sign": "control"}
         role = roles.get(choice.name, "attack")
         against = choice.against if attack.needs_explainer else ""
-        place = (against, choice.models, choice.made_on)
+        place = (against, choice.models, choice.made_on, choice.seeds or spec.seeds)
         waged.append(Waged(choice.shown, choice.name, attack, role, None, *place))
         control = attack.control() if role == "attack" else None
         if control is not None and getattr(control, "like", None) is not None:
             label = f"random_sign ({choice.shown})"
             waged.append(Waged(label, "random_sign", control, "control", choice.shown, *place))
         elif control is not None and not _has_shared_control(choices, waged):
-            waged.append(Waged("random_sign", "random_sign", control, "control", None, ""))
+            shared = ("", None, None, spec.seeds)
+            waged.append(Waged("random_sign", "random_sign", control, "control", None, *shared))
     return tuple(waged)
 
 

@@ -1,6 +1,6 @@
 """How far an explanation has moved: one frozen dataclass per metric, by name.
 
-Every metric takes two batches of maps ``[B,H,W]``, clean and perturbed, and returns one
+A metric of drift takes two batches of maps ``[B,H,W]``, clean and perturbed, and returns one
 float64 number per image, ``[B]``, on the maps' own device:
 
 >>> import torch
@@ -12,7 +12,8 @@ tensor([1.], dtype=torch.float64)
 
 ``agreement`` compares values pixel by pixel, ``ranks`` only their order, ``location``
 where the mass lies, ``fooling`` whether it lies where a manipulation wants it;
-``localisation`` holds one map against a known region. A number never
+``localisation`` holds one map against a known region, and ``faithfulness`` asks the model
+whether it uses what one map points at. A number never
 depends on the other images of the batch, and is finite for every pair of finite maps,
 constant and all-zero ones included.
 """
@@ -21,14 +22,15 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from robustlab.core import tables
-from robustlab.core.types import Metric, RegionMetric
+from robustlab.core.types import AnyMetric
 from robustlab.metrics.agreement import SSIM, Cosine, MeanSquaredError, Pearson, RelativeL2
+from robustlab.metrics.faithfulness import Deletion, Insertion, PixelFlipping
 from robustlab.metrics.fooling import FoolingSuccessRate
 from robustlab.metrics.localisation import EnergyInRegion, PointingGame
 from robustlab.metrics.location import CenterShift
 from robustlab.metrics.ranks import Kendall, Spearman, TopKIntersection
 
-METRICS: Final[Mapping[str, type[Metric | RegionMetric]]] = {
+METRICS: Final[Mapping[str, type[AnyMetric]]] = {
     "top_k_intersection": TopKIntersection,
     "spearman": Spearman,
     "kendall": Kendall,
@@ -41,10 +43,13 @@ METRICS: Final[Mapping[str, type[Metric | RegionMetric]]] = {
     "energy_in_region": EnergyInRegion,
     "pointing_game": PointingGame,
     "fooling_success_rate": FoolingSuccessRate,
+    "deletion": Deletion,
+    "insertion": Insertion,
+    "pixel_flipping": PixelFlipping,
 }
 
 
-def build(name: str, **options: Any) -> Metric | RegionMetric:
+def build(name: str, **options: Any) -> AnyMetric:
     """The metric called ``name``.
 
     Raises:

@@ -15,6 +15,7 @@ from robustlab.models.small_resnet import SmallResnet
 from robustlab.models.small_vit import SmallVit
 from robustlab.models.timm_models import TimmModel
 from robustlab.models.torchvision_models import TorchvisionModel
+from robustlab.models.zoo import ZooModel
 
 __all__ = ["MODELS", "Classifier", "load"]
 
@@ -27,6 +28,7 @@ MODELS: Final[Mapping[str, type[Recipe]]] = {
     "cbam_cnn": CbamCnn,
     "abn_cnn": AbnCnn,
     "small_vit": SmallVit,
+    f"zoo:{_ANY}": ZooModel,
     f"torchvision:{_ANY}": TorchvisionModel,
     f"timm:{_ANY}": TimmModel,
 }

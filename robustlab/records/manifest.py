@@ -89,6 +89,7 @@ class MetricInfo:
     """A metric under its label; a bound of None means that there is none.
 
     ``of_region``: it looks at one map and a known region, so its value is no drift.
+    ``of_model``: it looks at one map and asks the model, so its value is no drift either.
     """
 
     name: str
@@ -97,10 +98,19 @@ class MetricInfo:
     summary: str
     options: Mapping[str, Any]
     of_region: bool = False
+    of_model: bool = False
+
+    @property
+    def of_one_map(self) -> bool:
+        """Is its value about one map, and not about how far two are apart?"""
+        return self.of_region or self.of_model
 
     @property
     def perfect(self) -> float | None:
-        """The value of a map that did not move: the bound on the stable side."""
+        """The value of a map that did not move: the bound on the stable side.
+
+        Of a metric of one map, the best there is.
+        """
         return self.bounds[1] if self.higher_is_more_stable else self.bounds[0]
 
     @classmethod
@@ -116,6 +126,7 @@ class MetricInfo:
             summary=fields.text("summary"),
             options=_options(fields),
             of_region=fields.flag("of_region") if "of_region" in fields.data else False,
+            of_model=fields.flag("of_model") if "of_model" in fields.data else False,
         )
 
 

@@ -17,10 +17,12 @@ class TrainingRecord:
     """What came of one training; the weights lie beside it.
 
     Attributes:
-        attack: its label. against: the label of the explainer that it fools.
+        attack: label of the attack that has trained it, or of the objective. against: label of
+            the explainer that is fooled; "" for an objective.
         data: what it was trained on. train_images, held_out: how many.
         accuracy_before, accuracy_after: share of held-out images with the right label; None
-            where no label is known. agreement: share with the true model's prediction.
+            where no label is known. agreement: share with the true model's prediction; None
+            for an objective, which has none to agree with.
         most_lost: the loss of accuracy (or of agreement) beyond which a model has collapsed.
         history: each epoch's mean terms of the loss.
         facts: what else was measured on the held-out images, by name: shares and scores.

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from robustlab.records import atomic_write
 from robustlab.reporting.gallery import write_gallery
+from robustlab.reporting.leaderboard import write_leaderboard
 from robustlab.reporting.loading import Run, load
 from robustlab.reporting.report import write_report
 from robustlab.reporting.results import rows, to_csv
@@ -26,6 +27,7 @@ __all__ = [
     "summarise",
     "write_all",
     "write_gallery",
+    "write_leaderboard",
     "write_report",
     "write_results",
     "write_summary",

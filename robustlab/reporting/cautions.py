@@ -23,6 +23,8 @@ EXPLAINED: Final = {
     "between rows down here mean little.",
     "past the chance floor": "Lower than two unrelated maps would score: the attack moved "
     "importance away on purpose.",
+    "no more faithful than random": "Pixels in random order do as much to the prediction: the "
+    "model does not rely on what the map points at.",
     "moves without an attack": "The explainer does not repeat itself; its own noise is part "
     "of every drift.",
     "few images": "Percentile intervals from so few images are too narrow.",

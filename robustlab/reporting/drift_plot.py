@@ -16,7 +16,7 @@ from robustlab.records import MetricInfo
 from robustlab.reporting import palette
 from robustlab.reporting.summary import SummaryRow
 from robustlab.reporting.svg import inline, new_figure, style
-from robustlab.reporting.wording import attack_name, number, waged, with_interval
+from robustlab.reporting.wording import attack_name, number, praise, waged, with_interval
 
 ROW: Final = 0.27  # inches
 CHARACTER: Final = 0.078  # inches, of the widest label
@@ -137,7 +137,7 @@ class DriftPlot:
 
 def axis_label(label: str, metric: MetricInfo) -> str:
     """The metric and which way is better."""
-    return f"{label} ({'higher' if metric.higher_is_more_stable else 'lower'} = more stable)"
+    return f"{label} ({'higher' if metric.higher_is_more_stable else 'lower'} = {praise(metric)})"
 
 
 def span(metric: MetricInfo, rows: Sequence[SummaryRow]) -> tuple[float, float]:

@@ -20,7 +20,7 @@ from robustlab.reporting.strength import Strength
 from robustlab.reporting.strength_plot import StrengthPlot
 from robustlab.reporting.summary import SummaryRow
 from robustlab.reporting.transfer import Matrix
-from robustlab.reporting.wording import norm_name, radius, waged
+from robustlab.reporting.wording import better, norm_name, radius, waged
 
 T = TypeVar("T")
 S = TypeVar("S", bound=Placed)
@@ -155,8 +155,7 @@ def _epsilon_figure(
 ) -> Figure:
     shown = [row for row in rows if row.epsilon > 0 and row.against in ("", row.explainer)]
     explainers = list(dict.fromkeys(row.explainer for row in shown))
-    better = "higher" if metric.higher_is_more_stable else "lower"
-    caption = f"{place.model} on {place.data}; {better} is more stable."
+    caption = f"{place.model} on {place.data}; {better(metric)}."
     drawings = tuple(
         EpsilonCurve(f"curve-{index}-{kind}", label, metric, shown, attacks, explainers).draw(
             width, kind

@@ -5,7 +5,7 @@ from typing import Final
 
 from robustlab.records import Manifest, MetricInfo
 from robustlab.reporting.summary import SummaryRow
-from robustlab.reporting.wording import MISSING, budget, count, number, percent
+from robustlab.reporting.wording import MISSING, budget, count, ignorant, number, percent
 
 MOST: Final = 6
 DOUBT: Final = {
@@ -110,6 +110,9 @@ def _effect(row: SummaryRow, label: str, metric: MetricInfo) -> str:
     if metric.name in SHARES:
         return f"leaves {value} {label} of {row.explainer}"
     still = f", where {metric.perfect:g} is unmoved" if metric.perfect is not None else ""
+    if metric.of_one_map:  # which has a best value, but none that says "not moved"
+        known = f", where {ignorant(metric)} have {number(row.chance)}"
+        still = known if row.chance is not None else ""
     return f"brings {label} of {row.explainer} to {value}{still}"
 
 

@@ -116,7 +116,7 @@ def _sentence(one: TrainingRecord, table: Sequence[SummaryRow], manifest: Manife
     if rate is not None and rate.mean is not None:
         said.append(f"it fools {one.against} on {_rate(rate)} of {count(rate.n, 'image')}")
     label = manifest.primary_metric
-    if drift is not None and drift.mean is not None and not manifest.metrics[label].of_region:
+    if drift is not None and drift.mean is not None and not manifest.metrics[label].of_one_map:
         said.append(f"{label} of its maps with the true model’s is {number(drift.mean)}")
     said += [f"{name} {number(value)}" for name, value in one.facts.items()]
     return f"{opening}; {'; '.join(said)}." if said else f"{opening}."

@@ -35,6 +35,7 @@ from robustlab.reporting.sanity import sanity_headlines, sanity_tables
 from robustlab.reporting.saved import saved
 from robustlab.reporting.strength import strengths
 from robustlab.reporting.summary import SummaryRow, summarise
+from robustlab.reporting.taught import fine_tuned, taught
 from robustlab.reporting.transfer import matrices, sentences, transfer_headlines
 from robustlab.reporting.verdicts import moved
 from robustlab.reporting.visuals import strips
@@ -63,10 +64,12 @@ def report_html(run: Run) -> str:
     made, unreadable = strips(run)
     patches = patched(run.records)
     hidden = concealed(run.records)
+    fooling = fine_tuned(run.trainings)
     imitated = imitations(run.records)
     transfer = matrices(table, run.manifest)
     shared = shared_flags(table)
-    idle = [row for row in table if row.role == "none" and row.mean is not None]
+    drifts = {label for label, info in run.manifest.metrics.items() if not info.of_one_map}
+    idle = [r for r in table if r.role == "none" and r.mean is not None and r.metric in drifts]
     return render(
         "report",
         run=run,
@@ -74,7 +77,7 @@ def report_html(run: Run) -> str:
         facts=views.overview(run, table),
         headlines=[
             *headlines([row for row in table if row.disturbs != "trained"], run.manifest),
-            *manipulated_headlines(run.trainings, table, run.manifest),
+            *manipulated_headlines(fooling, table, run.manifest),
             *imitation_headlines(imitated),
             *patch_headlines(patches),
             *concealed_headlines(hidden),
@@ -95,7 +98,8 @@ def report_html(run: Run) -> str:
         imitations=imitated,
         patched=patches,
         concealed=hidden,
-        manipulated=manipulated(run.trainings, table, run.manifest),
+        taught=taught(run.trainings),
+        manipulated=manipulated(fooling, table, run.manifest),
         saved=saved(run),
         transfer=transfer_figures(transfer),
         sentences=sentences,
@@ -105,7 +109,7 @@ def report_html(run: Run) -> str:
         skipped=skipped(run),
         notes=notes(run),
         idle=idle,
-        restless=[row for row in idle if _moved(row, run)],
+        restless=[row for row in idle if moved(row.mean, run.manifest.metrics[row.metric])],
         metrics=views.metric_views(run, every),
         explainers=views.explainer_views(run),
         attacks=views.attack_views(run, every),
@@ -118,12 +122,6 @@ def report_html(run: Run) -> str:
         spec=json.dumps(run.manifest.spec, indent=2, ensure_ascii=False),
         w=wording,
     )
-
-
-def _moved(row: SummaryRow, run: Run) -> bool:
-    """Whether a map moved without an attack; a region's metric has no unmoved value."""
-    metric = run.manifest.metrics[row.metric]
-    return not metric.of_region and moved(row.mean, metric)
 
 
 def _filters(table: Sequence[SummaryRow], run: Run) -> list[tuple[str, list[str], str]]:

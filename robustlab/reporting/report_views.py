@@ -20,7 +20,7 @@ class MetricView:
 
     label: str
     summary: str
-    direction: str
+    better: str
     bounds: str
     chance: str
 
@@ -123,11 +123,12 @@ def _metric(label: str, info: MetricInfo, table: Sequence[SummaryRow]) -> Metric
     found = {row.chance for row in table if row.metric == label and row.chance is not None}
     low = "no lower bound" if info.bounds[0] is None else f"from {info.bounds[0]:g}"
     high = "no upper bound" if info.bounds[1] is None else f"to {info.bounds[1]:g}"
-    chance = f"two unrelated maps score {_range(list(found))}"
+    two = "" if info.of_one_map else "two "
+    chance = f"{two}{wording.ignorant(info)} score {_range(list(found))}"
     return MetricView(
         label=label,
         summary=info.summary,
-        direction="higher" if info.higher_is_more_stable else "lower",
+        better=wording.better(info).capitalize(),
         bounds=f"{low}, {high}" if None in info.bounds else f"{low} {high}",
         chance=chance if found else "no closed form for chance",
     )

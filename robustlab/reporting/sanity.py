@@ -10,7 +10,7 @@ from typing import Final
 
 from robustlab.records import Manifest, MetricInfo
 from robustlab.reporting.summary import SummaryRow
-from robustlab.reporting.wording import number, with_interval
+from robustlab.reporting.wording import ignorant, number, with_interval
 
 MOST: Final = 3
 
@@ -20,7 +20,7 @@ class Entry:
     """One explainer under one disturbance."""
 
     text: str
-    left: float | None  # 1: the map of the true model, 0: an unrelated map
+    left: float | None  # 1: the map of the true model, 0: an unrelated map; None of one map
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,17 @@ class Line:
 
 @dataclass(frozen=True)
 class SanityTable:
-    """Explainers by disturbances, for one model and metric."""
+    """Explainers by disturbances, for one model and metric.
+
+    ``floor`` is the title of the column of chances.
+    """
 
     model: str
     metric: str
     columns: tuple[str, ...]
     lines: tuple[Line, ...]
+    floor: str
+    of_one_map: bool
 
 
 def sanity_tables(table: Sequence[SummaryRow], manifest: Manifest) -> list[SanityTable]:
@@ -63,13 +68,22 @@ def sanity_headlines(tables: Sequence[SanityTable], manifest: Manifest) -> list[
             continue
         known = [(line, line.entries[-1]) for line in table.lines]
         said = [
-            f"With {table.columns[-1]} the map of {line.explainer} on {table.model} still has "
-            f"{table.metric} {entry.text} with its former self; unrelated maps have {line.chance}."
+            f"{_said(table, line, entry)}; {table.floor.lower()} have {line.chance}."
             for line, entry in known
             if entry is not None
         ]
         sentences += said[:MOST]
     return sentences
+
+
+def _said(table: SanityTable, line: Line, entry: Entry) -> str:
+    where = f"With {table.columns[-1]}"
+    if table.of_one_map:
+        return f"{where} {table.metric} of {line.explainer} on {table.model} is {entry.text}"
+    return (
+        f"{where} the map of {line.explainer} on {table.model} still has "
+        f"{table.metric} {entry.text} with its former self"
+    )
 
 
 def _table(model: str, metric: str, rows: Sequence[SummaryRow], info: MetricInfo) -> SanityTable:
@@ -82,7 +96,8 @@ def _table(model: str, metric: str, rows: Sequence[SummaryRow], info: MetricInfo
         chance = number(sum(chances) / len(chances)) if chances else number(None)
         lines.append(Line(explainer, entries, chance))
     lines.sort(key=_held, reverse=True)
-    return SanityTable(model, metric, columns, tuple(lines))
+    floor = ignorant(info).capitalize()
+    return SanityTable(model, metric, columns, tuple(lines), floor, info.of_one_map)
 
 
 def _held(line: Line) -> float:
@@ -93,8 +108,8 @@ def _held(line: Line) -> float:
 def _entry(row: SummaryRow, info: MetricInfo) -> Entry | None:
     if row.mean is None:
         return None
-    left = None
-    if row.chance is not None and info.perfect is not None and info.perfect != row.chance:
-        share = (row.mean - row.chance) / (info.perfect - row.chance)
-        left = min(1.0, max(0.0, share))
-    return Entry(with_interval(row.mean, row.low, row.high), left)
+    text = with_interval(row.mean, row.low, row.high)
+    chance, perfect = row.chance, info.perfect
+    if info.of_one_map or chance is None or perfect is None or perfect == chance:
+        return Entry(text, None)
+    return Entry(text, min(1.0, max(0.0, (row.mean - chance) / (perfect - chance))))

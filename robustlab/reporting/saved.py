@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from robustlab.records import Manifest, RunRecord
+from robustlab.records import Manifest, MetricInfo, RunRecord
 from robustlab.reporting.largest import largest
 from robustlab.reporting.loading import Run
 from robustlab.reporting.results import Measurement, measurements
@@ -18,7 +18,8 @@ from robustlab.reporting.statistics import Interval, interval
 from robustlab.reporting.wording import attack_name, budget, count
 
 IN_REGION: Final = ("energy_in_region", "pointing_game")
-"""Metrics of one map and a region; survival is about how far two maps are apart."""
+"""Metrics of one map and a region, also in records that do not say so of them; survival is
+about how far two maps are apart."""
 LEVEL: Final = 1 / 255
 UNTOUCHED: Final = "no attack"
 
@@ -141,11 +142,15 @@ def is_below_level(norm: str, epsilon: float) -> bool:
 
 
 def _metric(records: Iterable[RunRecord], manifest: Manifest) -> str | None:
-    """The first metric of two maps; the primary one, unless that looks at a region."""
+    """The first metric of two maps; the primary one, unless that is about one."""
     measured = {metric for record in records for metric in record.cell.metrics}
     order = dict.fromkeys([manifest.primary_metric, *manifest.metrics])
-    ours = [m for m in order if manifest.metrics[m].name not in IN_REGION and m in measured]
+    ours = [m for m in order if not _of_one_map(manifest.metrics[m]) and m in measured]
     return ours[0] if ours else None
+
+
+def _of_one_map(metric: MetricInfo) -> bool:
+    return metric.of_one_map or metric.name in IN_REGION
 
 
 def _key(item: SavedMeasurement | Measurement) -> Key:

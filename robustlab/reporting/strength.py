@@ -11,7 +11,7 @@ from typing import Any, Final
 from robustlab.records import Manifest, MetricInfo, RunRecord
 from robustlab.reporting.loading import Run
 from robustlab.reporting.summary import SummaryRow
-from robustlab.reporting.wording import norm_name, radius
+from robustlab.reporting.wording import better, norm_name, radius
 
 ENOUGH: Final = 3
 EFFORTS: Final = ("steps", "queries")
@@ -64,10 +64,9 @@ class Strength:
 
     @property
     def caption(self) -> str:
-        better = "higher" if self.info.higher_is_more_stable else "lower"
         return (
             f"{self.model} on {self.data}, {norm_name(self.norm)} budget "
-            f"ε = {radius(self.norm, self.epsilon)}; {better} is more stable. "
+            f"ε = {radius(self.norm, self.epsilon)}; {better(self.info)}. "
             "Timings are of this machine and this run."
         )
 

@@ -15,7 +15,15 @@ from robustlab.reporting.largest import largest
 from robustlab.reporting.report_views import options_text
 from robustlab.reporting.samples import mean
 from robustlab.reporting.summary import SummaryRow
-from robustlab.reporting.wording import budget, count, norm_name, number, percent
+from robustlab.reporting.wording import (
+    better,
+    budget,
+    count,
+    ignorant,
+    norm_name,
+    number,
+    percent,
+)
 
 Between = Literal["explainers", "models"]
 MOST: Final = 2
@@ -58,10 +66,10 @@ class Matrix:
     @property
     def caption(self) -> str:
         """What the numbers are and which way is better."""
-        better = "higher" if self.info.higher_is_more_stable else "lower"
-        floor = f"; unrelated maps have {number(self.chance)}" if self.chance is not None else ""
+        floor = f"; {ignorant(self.info)} have {number(self.chance)}"
+        floor = "" if self.chance is None else floor
         within = f", {norm_name(self.norm)} budget" if self.epsilon else ""
-        return f"{self.metric}{within}; {better} is more stable{floor}."
+        return f"{self.metric}{within}; {better(self.info)}{floor}."
 
     @property
     def lines(self) -> tuple[tuple[str, tuple[float | None, ...]], ...]:
@@ -128,7 +136,7 @@ def _sentence(matrix: Matrix, aim: str, own: float | None, others: Sequence[floa
 
 def _share(matrix: Matrix, own: float | None, others: float) -> str:
     perfect = matrix.info.perfect
-    if own is None or perfect is None or own == perfect or matrix.info.of_region:
+    if own is None or perfect is None or own == perfect or matrix.info.of_one_map:
         return ""
     share = (perfect - others) / (perfect - own)
     return f", {percent(share)} as far" if share <= FURTHEST else ""

@@ -50,7 +50,7 @@ def flags(
             "": ["no random-sign control"] if disturbs == "image" else [],
             "yes": [],
         }[verdict]
-    if sample.role == "none" and not metric.of_region and moved(drift.mean, metric):
+    if sample.role == "none" and not metric.of_one_map and moved(drift.mean, metric):
         found.append("moves without an attack")
     found += _about_chance(drift, chance, metric)
     return tuple(found)
@@ -76,6 +76,9 @@ def _about_images(sample: Sample, drift: Interval) -> list[str]:
 def _about_chance(drift: Interval, chance: float | None, metric: MetricInfo) -> list[str]:
     if drift.mean is None or chance is None or metric.perfect is None or chance == metric.perfect:
         return []
+    if metric.of_model:  # no map reaches the bound, so there is no way to have come along
+        better = drift.mean > chance if metric.higher_is_more_stable else drift.mean < chance
+        return [] if better else ["no more faithful than random"]
     left = (drift.mean - chance) / (metric.perfect - chance)  # 1 unmoved, 0 like another map
     if left < 0:
         return ["past the chance floor"]

@@ -2,6 +2,8 @@
 
 from typing import Final, Protocol
 
+from robustlab.records import MetricInfo
+
 MISSING: Final = "–"
 MINUS: Final = "\u2212"
 
@@ -94,6 +96,25 @@ def attack_name(row: Aimed) -> str:
 def waged(row: Aimed) -> str:
     """The attack's label, and the model it looked at where that is not the judged one."""
     return f"{row.attack} made on {row.made_on}" if row.made_on else row.attack
+
+
+def praise(metric: MetricInfo) -> str:
+    """What a map on the better side of a metric is: drift is told from facts about one map."""
+    if metric.of_model:
+        return "more faithful"
+    return "better aimed" if metric.of_region else "more stable"
+
+
+def better(metric: MetricInfo) -> str:
+    """``higher is more stable``."""
+    return f"{'higher' if metric.higher_is_more_stable else 'lower'} is {praise(metric)}"
+
+
+def ignorant(metric: MetricInfo) -> str:
+    """Who scores the metric's chance, in the plural."""
+    if metric.of_model:
+        return "random orders"
+    return "maps that know nothing" if metric.of_region else "unrelated maps"
 
 
 def count(number: int, noun: str) -> str:

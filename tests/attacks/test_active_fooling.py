@@ -15,8 +15,8 @@ from robustlab.core.errors import InvalidInput
 from robustlab.core.judge import explain_maps, pose
 from robustlab.core.streaming import logits_of
 from robustlab.core.types import Imitating, ModelAttack, Training
+from robustlab.lab.fine_tuning import compared
 from robustlab.lab.run import run_experiment
-from robustlab.lab.training import compared
 from robustlab.reporting import load
 from tests.attacks.problems import slope_and_differences
 from tests.lab import tiny

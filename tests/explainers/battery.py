@@ -51,7 +51,10 @@ def check_explainer(
     check_raw(explainer, net, images, targets)
     check_batches(explainer, net, images, targets)
     check_contexts(explainer, net, images, targets)
-    check_failures(explainer, net, images, targets)
+    if is_control(explainer):
+        check_blindness(explainer, net, images, targets)
+    else:
+        check_failures(explainer, net, images, targets)
     check_cost(explainer, net, images, targets, exact_cost)
     smooth = Smoothed(net, SMOOTH_BETA)
     if explainer.differentiable != "none":
@@ -61,6 +64,11 @@ def check_explainer(
             check_derivative(explainer, each, images, targets)
     if isinstance(explainer, HessianVector):
         check_products(explainer, smooth, images, targets)
+
+
+def is_control(explainer: Explainer) -> bool:
+    """Does it say that it explains nothing?"""
+    return explainer.about.family == "control"
 
 
 # --- what it says of itself ------------------------------------------------------------------
@@ -74,7 +82,8 @@ def check_declaration(explainer: Explainer) -> None:
     assert explainer.post in get_args(Post), "unknown post-processing"
     passes = explainer.cost()
     assert isinstance(passes, Passes), "cost is not a Passes"
-    assert passes.forward > 0 and passes.backward >= 0, "cost is not a number of passes"
+    least = 0 if is_control(explainer) else 1
+    assert passes.forward >= least and passes.backward >= 0, "cost is not a number of passes"
     try:
         hash(explainer)
     except TypeError as error:
@@ -213,6 +222,23 @@ def check_failures(explainer: Explainer, net: nn.Module, images: Tensor, targets
     with micro_batches_of(1, images):
         for number in (1, 2, 3):
             _fails_cleanly(explainer, FailsAtCall(net, number), images, targets)
+
+
+def check_blindness(explainer: Explainer, net: nn.Module, images: Tensor, targets: Tensor) -> None:
+    """A control's map is the same for another picture, class, name and model: no attack on any
+    of them has a slope to follow, which is what ``differentiable = "none"`` says of it.
+    """
+    assert explainer.differentiable == "none", "a control with a gradient"
+    expected = explainer.explain(net, images, targets, ids=IDS)
+    for other in (
+        explainer.explain(FailsAtCall(net, 1), images, targets, ids=IDS),
+        explainer.explain(net, 1 - images, targets, ids=IDS),
+        explainer.explain(net, images, targets.roll(1), ids=IDS),
+        explainer.explain(net, images, targets, ids=IDS[::-1]),
+        explainer.explain(net, images, targets),
+    ):
+        assert torch.equal(other, expected), "a control looks at something"
+    assert torch.equal(expected[:1].expand_as(expected), expected), "images get different pictures"
 
 
 def _raise(*_: object) -> Tensor:

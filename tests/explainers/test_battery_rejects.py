@@ -12,6 +12,7 @@ from robustlab.core.streaming import hessian_vector, input_gradient
 from robustlab.core.types import Passes
 from robustlab.core.untouched import frozen
 from robustlab.explainers.cam.grad_cam import GradCAM
+from robustlab.explainers.control.fixed import FixedMap
 from robustlab.explainers.gradient.path import IntegratedGradients
 from robustlab.explainers.gradient.plain import Gradient, InputXGradient
 from robustlab.explainers.gradient.rectified import GuidedBackprop
@@ -368,6 +369,34 @@ class WastefulProduct(Gradient):
         return super().transpose_product(model, images.detach(), targets, cotangent, step=step)
 
 
+# --- explains, though it says that it does not -----------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class CostsNothing(Gradient):
+    def cost(self):
+        return Passes(0, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LooksAtTheClass(FixedMap):
+    def explain(self, model, images, targets, **kw):
+        raw = super().explain(model, images, targets, **kw)
+        return raw + targets.view(-1, 1, 1, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LooksAtTheImage(FixedMap):
+    def explain(self, model, images, targets, **kw):
+        raw = super().explain(model, images, targets, **kw)
+        return raw + 1e-12 * images.detach().mean((1, 2, 3), keepdim=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HasAGraph(FixedMap):
+    differentiable = "exact"
+
+
 BROKEN = [
     (LeaksHook(), "_forward_hooks of module"),
     (LeaksHookAfterAnError(), "left behind after an exception: _forward_hooks"),
@@ -408,6 +437,10 @@ BROKEN = [
     (ProductOfAnotherScore(), "not the vector-Jacobian product"),
     (ProductOfOtherNoise(), "not the vector-Jacobian product"),
     (WastefulProduct(), "a product costs"),
+    (CostsNothing(), "cost is not a number of passes"),
+    (LooksAtTheClass(), "a control looks at something"),
+    (LooksAtTheImage(), "a control looks at something"),
+    (HasAGraph(), "a control with a gradient"),
 ]
 
 

@@ -124,6 +124,7 @@ def test_drift_is_the_metric_between_the_two_maps(result):
         ("top_k_intersection", {"k": 785}, "784 pixels"),
         ("spearman", {"k": 3}, "no such option"),
         ("energy_in_region", {}, "a region"),
+        ("deletion", {}, "one map, not two"),
     ],
 )
 def test_drift_refuses_what_it_cannot_measure(result, metric, options, problem):

@@ -8,7 +8,7 @@ import pytest
 
 from robustlab.core.budget import Budget
 from robustlab.core.errors import InvalidInput
-from robustlab.lab import plan as planning
+from robustlab.lab import keys
 from robustlab.lab.run import prepare, run_experiment
 from robustlab.lab.spec import parse_spec
 from tests.lab import tiny
@@ -41,7 +41,7 @@ def test_a_budget_without_bits_enters_the_key_as_it_always_did(monkeypatch):
         text = json.dumps(value, sort_keys=True, default=str, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:20]
 
-    monkeypatch.setattr(planning, "_digest", digest)
+    monkeypatch.setattr(keys, "digest", digest)
     plan(budgets=[PLAIN, BITS], attacks=["fgsm"], images=1)
     seen = {json.dumps(v["budget"]) for v in hashed if isinstance(v, dict) and "budget" in v}
     plain, grid = ["linf", 2 / 255, 0.0, 1.0], ["linf", 2 / 255, 0.0, 1.0, 8]

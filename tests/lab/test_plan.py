@@ -77,7 +77,7 @@ def test_every_image_and_explainer_is_measured_once_under_every_attack(values):
     made = make_plan(spec, DIGITS)
     radii = [e for budget in spec.budgets for e in budget.epsilon]
     found = Counter(
-        (cell.model_label, cell.seed, cell.waged.label, cell.budget.epsilon, image, m.label)
+        (cell.model.label, cell.seed, cell.waged.label, cell.budget.epsilon, image, m.label)
         for cell in made.cells
         for image in cell.ids
         for m in cell.measured
@@ -104,7 +104,7 @@ def test_chunks_hold_all_images_once_and_in_order(values):
     groups = {}
     for cell in make_plan(spec, DIGITS).cells:
         aim = cell.against and cell.against.label
-        place = (cell.model_label, cell.seed, cell.waged.label, aim, cell.budget)
+        place = (cell.model.label, cell.seed, cell.waged.label, aim, cell.budget)
         groups.setdefault(place, []).append(cell.ids)
     for chunks in groups.values():
         assert sum(chunks, ()) == IDS[: spec.images]
@@ -302,7 +302,7 @@ def numbered(revision=0):
 def test_what_ships_has_a_key_of_names_alone():
     for cell in plan().cells:
         assert cell.key == cell.place
-        assert (cell.model_revision, cell.data_revision) == ("", "")
+        assert (cell.model.revision, cell.data_revision) == ("", "")
 
 
 def test_a_changed_picture_changes_the_keys_of_the_cells_that_show_it_and_no_other():
@@ -330,7 +330,7 @@ def test_changed_weights_change_every_key_of_their_model(tmp_path):
     after = plan(models=models)
     for old, new in zip(before.cells, after.cells, strict=True):
         assert old.place == new.place
-        assert (old.key == new.key) == (new.model_label == "small_cnn")
+        assert (old.key == new.key) == (new.model.label == "small_cnn")
     assert before.fingerprint == after.fingerprint
 
 

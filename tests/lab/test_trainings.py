@@ -9,7 +9,7 @@ from robustlab import data, explainers, models
 from robustlab.core.errors import InvalidInput
 from robustlab.core.judge import explain_maps
 from robustlab.core.streaming import logits_of
-from robustlab.lab import training
+from robustlab.lab import fine_tuning as training
 from robustlab.lab.run import run_experiment, train_networks
 from robustlab.metrics import build as metric
 from robustlab.records import Store

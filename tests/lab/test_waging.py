@@ -25,13 +25,13 @@ def test_an_explainer_is_measured_on_its_own_models_only():
         models=["small_cnn", "small_resnet"],
         explainers=["gradient", {"name": "cam", "models": "small_resnet"}],
     )
-    measured = {(c.model_label, m.label) for c in made.cells for m in c.measured}
+    measured = {(c.model.label, m.label) for c in made.cells for m in c.measured}
     assert measured == {
         ("small_cnn", "gradient"),
         ("small_resnet", "gradient"),
         ("small_resnet", "cam"),
     }
-    aimed = {(c.model_label, c.against.label) for c in made.cells if c.against}
+    aimed = {(c.model.label, c.against.label) for c in made.cells if c.against}
     assert aimed == measured
 
 
@@ -40,7 +40,7 @@ def test_an_attack_is_made_on_its_own_models_only():
         models=["small_cnn", "small_resnet"],
         attacks=["none", {"name": "pgd", "steps": 2, "models": ["small_resnet"]}],
     )
-    waged = {(c.model_label, c.waged.label) for c in made.cells if c.waged.role != "control"}
+    waged = {(c.model.label, c.waged.label) for c in made.cells if c.waged.role != "control"}
     assert waged == {
         ("small_cnn", "none"),
         ("small_resnet", "none"),
@@ -119,3 +119,21 @@ def test_keys_of_earlier_experiments_do_not_depend_on_who_is_measured_where():
     whole = plan()
     named = plan(explainers=[{"name": "gradient", "models": "small_cnn"}, "grad_cam"])
     assert [c.key for c in whole.cells] == [c.key for c in named.cells]
+
+
+def test_an_attack_may_have_seeds_of_its_own():
+    attacks = ["none", {"name": "top_k", "k": 20, "steps": 2, "seeds": [3]}, {"name": "pgd"}]
+    made = make_plan(tiny.spec(attacks=attacks, seeds=[0, 1]), data.load("mnist_5k"))
+    seeds = {}
+    for cell in made.cells:
+        seeds.setdefault(cell.waged.label, set()).add(cell.seed)
+    assert seeds == {
+        "none": {0, 1}, "top_k": {3}, "random_sign (top_k)": {3}, "pgd": {0, 1},
+        "random_sign": {0, 1},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("seeds", [[], [1, 1], ["a"]])
+def test_seeds_of_an_attack_are_checked(seeds):
+    with pytest.raises(InvalidInput, match=r"attacks\.0\.seeds|attacks.0.top_k.seeds"):
+        tiny.spec(attacks=[{"name": "top_k", "k": 20, "seeds": seeds}])

@@ -11,6 +11,7 @@ import robustlab.data as data
 import robustlab.models as models
 from robustlab.core.errors import InvalidInput
 from robustlab.core.streaming import input_gradient
+from robustlab.core.wrapping import Smoothed
 from robustlab.data.decoy_mnist import DecoyMnist, grey
 from robustlab.models.shipped import FOLDER, load_shipped, read_card, sha256
 from robustlab.models.small_cnn import SmallCnnNet
@@ -253,3 +254,17 @@ def test_make_writes_what_load_shipped_reads(tmp_path, monkeypatch):
     card = make("small_cnn", tmp_path)
     assert json.loads((tmp_path / "small_cnn_mnist_5k.json").read_text()) == card
     load_shipped(SmallCnnNet(), "small_cnn_mnist_5k", tmp_path)
+
+
+def test_with_beta_every_activation_is_softplus():
+    images = data.load("mnist_5k").batch(3).images.double()
+    relu, smooth = (models.load("small_cnn", beta=beta).double() for beta in (None, 7.0))
+    by_hand = Smoothed(relu, 7.0)  # the same weights under another mechanism
+    torch.testing.assert_close(smooth(images), by_hand(images), rtol=1e-9, atol=1e-9)
+    assert not torch.allclose(smooth(images), relu(images))
+
+
+@pytest.mark.parametrize("beta", [0.0, -1.0, float("nan"), float("inf")])
+def test_beta_must_be_a_positive_number(beta):
+    with pytest.raises(InvalidInput, match=r"small_cnn\.beta"):
+        models.load("small_cnn", beta=beta)

@@ -1,0 +1,1 @@
+"""What is measured beside explanations, to know what a number is worth."""
