@@ -191,7 +191,13 @@ def run(
 @app.command()
 def evaluate(
     model: Annotated[str, typer.Option(help="A model's name; see `robustlab list models`.")],
-    data: Annotated[str, typer.Option(help="Data by name, or a folder of pictures.")] = "photos",
+    data: Annotated[
+        str | None,
+        typer.Option(help="Data by name, or a folder of pictures; default the protocol's own."),
+    ] = None,
+    protocol: Annotated[
+        str, typer.Option(help="The experiment that is run on the model: what, how, how strictly.")
+    ] = "evaluation",
     folder: Annotated[
         Path | None, typer.Option("--out", help="Where results go; default results/evaluate-MODEL.")
     ] = None,
@@ -201,17 +207,21 @@ def evaluate(
     workers: Annotated[int | None, typer.Option(min=1)] = None,
     executor: Annotated[str, typer.Option(help="local, or ray for a cluster.")] = "local",
 ) -> None:
-    """How stable are the explanations of *your* model? The `evaluation` experiment on it."""
+    """How stable are the explanations of *your* model? An experiment with it in others' place.
+
+    `--protocol attributional_robustness` is the one that the zoo is ranked by.
+    """
     from robustlab.lab.find import find_experiment
     from robustlab.lab.spec import load_spec
 
-    source = [f"data={json.dumps({'name': data})}"]
-    if "/" in data or Path(data).is_dir():
+    source = [] if data is None else [f"data={json.dumps({'name': data})}"]
+    if data is not None and ("/" in data or Path(data).is_dir()):
         source = [f"data={json.dumps({'name': 'image_folder', 'path': data})}"]
     choices = [f"models={json.dumps([{'name': model}])}", *source, *(set_ or [])]
-    spec = load_spec(find_experiment("evaluation"), overrides=choices, smoke=smoke)
+    spec = load_spec(find_experiment(protocol), overrides=choices, smoke=smoke)
     safe = model.replace(":", "-").replace("/", "-")
-    _run(spec, folder or Path("results") / f"evaluate-{safe}", device, workers, executor)
+    name = f"evaluate-{safe}" if protocol == "evaluation" else f"{protocol}-{safe}"
+    _run(spec, folder or Path("results") / name, device, workers, executor)
 
 
 @app.command()
@@ -370,6 +380,9 @@ def _steps() -> Iterator[Any]:
         TimeRemainingColumn,
     )
 
+    if not err.is_terminal:  # a log has no bars
+        yield _lines
+        return
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -384,12 +397,29 @@ def _steps() -> Iterator[Any]:
             task = bars.add_task(trained.title, total=None, loss="")
 
             def told(progress: "Steps") -> None:
-                loss = " ".join(f"{name} {value:.3g}" for name, value in progress.parts.items())
-                bars.update(task, completed=progress.step, total=progress.steps, loss=loss)
+                bars.update(
+                    task, completed=progress.step, total=progress.steps, loss=_loss(progress)
+                )
 
             return told
 
         yield watch
+
+
+def _lines(trained: "Trained | FineTuned") -> "Watch":
+    """The same for a log: ten lines for every training."""
+
+    def told(progress: "Steps") -> None:
+        tenth = progress.steps // 10 or 1
+        if progress.step % tenth == 0 or progress.step == progress.steps:
+            done = f"{progress.step}/{progress.steps}"
+            err.print(_escaped(f"{trained.title}: {done} {_loss(progress)}"), soft_wrap=True)
+
+    return told
+
+
+def _loss(progress: "Steps") -> str:
+    return " ".join(f"{name} {value:.3g}" for name, value in progress.parts.items())
 
 
 def _progress() -> Any:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from os.path import commonprefix
 from typing import Any, Final
 
 from markupsafe import Markup
@@ -255,10 +256,11 @@ def _figure(
 ) -> Figure | None:
     """None where no model has both an accuracy and an IN."""
     points, shown, chance = [], None, None
+    labels = without_prefix([card.model.label for card, _ in found])
     for i, (card, one) in enumerate(found):
         stability = part(one, "IN")
         if card.clean and one and stability and stability.ones.n:
-            points.append(Point(card.model.label, i, card.clean.share, stability.ones))
+            points.append(Point(labels[i], i, card.clean.share, stability.ones))
             shown, chance = shown or one, chance if shown else stability.chance
     if shown is None:
         return None
@@ -275,6 +277,13 @@ def _figure(
     )
     caption = f"Top pixels of {shown.explainer} that stay under {shown.attack.name}."
     return Figure(title, caption, drawings)
+
+
+def without_prefix(labels: Sequence[str]) -> list[str]:
+    """Names without the words that all begin with: ``mnist_natural``, ``mnist_art`` say too much."""
+    start = commonprefix(list(labels))
+    cut = max((start.rfind(sign) for sign in "_: -/"), default=-1) + 1
+    return [label[cut:] for label in labels] if len(labels) > 1 else list(labels)
 
 
 def _still(cards: Sequence[Scorecard]) -> float | None:

@@ -239,6 +239,19 @@ def test_evaluate_a_model_on_data_by_name(tmp_path, monkeypatch):
     assert len({row["image_id"] for row in rows}) == 3
 
 
+def test_evaluate_by_a_protocol_of_ones_own_on_its_own_data(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tiny.write(tmp_path / "mine.yaml", images=2, attacks=["none"], budgets=[])
+    said = robustlab(
+        "evaluate", "--model", "small_resnet", "--protocol", "./mine.yaml", "--workers", 1,
+        "--out", tmp_path / "out",
+    )  # fmt: skip
+    assert said.code == 0
+    with (tmp_path / "out" / "results.csv").open(newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    assert {(row["model"], row["data"]) for row in rows} == {("small_resnet", "mnist_5k")}
+
+
 @pytest.fixture
 def pictures(tmp_path):
     """Two small colour pictures and one that is broken."""

@@ -134,8 +134,8 @@ def _cells(models: Sequence[str], seeds: Sequence[int], data: str) -> Iterator[C
 
 
 def key_of(cell: CellSpec) -> str:
-    text = f"{cell.data} {cell.model} {cell.attack} {cell.against} {cell.budget} {cell.seed} {cell.ids[0]}"
-    return f"k{crc32(text.encode()):08x}"
+    parts = (cell.data, cell.model, cell.attack, cell.against, cell.budget, cell.seed, cell.ids[0])
+    return f"k{crc32(repr(parts).encode()):08x}"
 
 
 def record(cell: CellSpec, **changes: Any) -> RunRecord:
@@ -170,9 +170,10 @@ def _image(cell: CellSpec, name: str) -> ImageRow:
         radius=0.0 if infeasible else cell.budget.epsilon,
         outcome="infeasible" if infeasible else "ok",
         values={e: _values(cell, e, name, 0.0 if infeasible else None) for e in cell.explainers},
-        chance=dict.fromkeys(
-            cell.explainers, {"top_100": 100 / 784, "tau": 0.0, "removal": _random(cell, name)}
-        ),
+        chance={
+            explainer: {"top_100": 100 / 784, "tau": 0.0, "removal": _random(cell, name)}
+            for explainer in cell.explainers
+        },
     )
 
 
@@ -241,11 +242,5 @@ def build(
 
 def _pixels(cell: CellSpec) -> bytes:
     """The general fixture's pictures and maps, in grey and small."""
-    like = replace(
-        cell,
-        attack="top_k",
-        ids=cell.ids[:4],
-        explainers=("gradient",),
-    )
-    file = fixture.artefact(like, size=28)
-    return file
+    like = replace(cell, attack="top_k", ids=cell.ids[:4], explainers=("gradient",))
+    return fixture.artefact(like, size=28)
