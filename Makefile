@@ -30,6 +30,7 @@ check: $(VENV)/.check
 
 bench: $(VENV)/.test
 	$(BIN)/python -m benchmarks.passes
+	$(BIN)/python -m benchmarks.training
 
 format: $(VENV)/.check
 	$(BIN)/ruff check --fix .

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from os.path import commonprefix
+from itertools import takewhile
 from typing import Any, Final
 
 from markupsafe import Markup
@@ -280,8 +280,9 @@ def _figure(
 
 
 def without_prefix(labels: Sequence[str]) -> list[str]:
-    """Names without the words that all begin with: ``mnist_natural``, ``mnist_art`` say too much."""
-    start = commonprefix(list(labels))
+    """Names without the words that all begin with, such as ``mnist_``."""
+    columns = takewhile(lambda letters: len(set(letters)) == 1, zip(*labels, strict=False))
+    start = "".join(letters[0] for letters in columns)
     cut = max((start.rfind(sign) for sign in "_: -/"), default=-1) + 1
     return [label[cut:] for label in labels] if len(labels) > 1 else list(labels)
 
