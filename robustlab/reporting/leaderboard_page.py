@@ -18,7 +18,14 @@ from robustlab.records.scorecard import (
 )
 from robustlab.reporting import published, wording
 from robustlab.reporting.figures import NARROW, WIDE
-from robustlab.reporting.ordering import Ordering, by_objective, orderings, paper_breaks
+from robustlab.reporting.ordering import (
+    Ordering,
+    board_lead,
+    by_objective,
+    lead_of,
+    orderings,
+    paper_breaks,
+)
 from robustlab.reporting.pages import render
 from robustlab.reporting.published import PaperRow, paper_rows
 from robustlab.reporting.scoring import FIXED, leading
@@ -56,6 +63,12 @@ class Group:
     rows: tuple[tuple[Scorecard, Robustness], ...]
 
     @property
+    def transferred(self) -> str:
+        """The explainers that the attack was made against, where it is not this one."""
+        aims = dict.fromkeys(one.attack.against for _, one in self.rows)
+        return ", ".join(aim for aim in aims if aim != self.explainer)
+
+    @property
     def fixed(self) -> bool:
         """Is it the picture that never moves?"""
         return self.name == FIXED
@@ -87,6 +100,7 @@ class Board:
     slug: str
     facts: tuple[str, ...]
     chance: str
+    lead: str
     lines: tuple[Line, ...]
     groups: tuple[Group, ...]
     figures: tuple[Figure, ...]
@@ -111,7 +125,6 @@ def leaderboard_html(cards: Sequence[Scorecard]) -> str:
         beats=beats,
         w=wording,
         settings=settings,
-        lead_of=lambda card: leading(card.strict),
     )
 
 
@@ -120,6 +133,8 @@ def leaderboard_markdown(cards: Sequence[Scorecard]) -> str:
     text = [f"# {TITLE}", "", MARKDOWN]
     for board in boards(cards):
         text += ["", f"## {_cell(board.data)}", "", _cell(" · ".join(board.facts)), ""]
+        if board.lead:
+            text += [f"Stricter and deletion: {_cell(board.lead)}.", ""]
         text += _table(MAIN, [_main(line) for line in board.lines])
         if board.beside:
             text += ["", f"{published.SOURCE}, {published.STATUS}; other network and length:", ""]
@@ -169,7 +184,8 @@ def order_text(order: Ordering) -> str:
 
 
 def _board(index: int, cards: Sequence[Scorecard]) -> Board:
-    lines = [Line(card, leading(card.strict)) for card in cards]
+    lead = board_lead(cards)
+    lines = [Line(card, lead_of(card, lead)) for card in cards]
     lines.sort(key=lambda line: line.card.model.label)
     lines.sort(key=lambda line: line.rank, reverse=True)
     ranked = [line.card for line in lines]
@@ -181,12 +197,13 @@ def _board(index: int, cards: Sequence[Scorecard]) -> Board:
         dataset=first.dataset,
         slug=f"board-{index}",
         facts=_facts(ranked),
-        chance=_chances([one for card in ranked for one in _shown_first(card)]),
+        chance=_chances([one for card in ranked for one in _shown_first(card, lead)]),
+        lead=lead,
         lines=tuple(lines),
         groups=_groups(ranked),
-        figures=_figures(f"board-{index}", ranked),
+        figures=_figures(f"board-{index}", ranked, lead),
         beside=tuple(Beside(row, models.get(row.objective)) for row in rows),
-        orders=tuple(orderings(ranked)) if rows else (),
+        orders=tuple(orderings(ranked, lead)) if rows else (),
         breaks=tuple(paper_breaks(rows)),
         scenes=tuple((card, card.scenes) for card in ranked if card.scenes),
         methods=_methods(ranked),
@@ -210,9 +227,9 @@ def _facts(cards: Sequence[Scorecard]) -> tuple[str, ...]:
     )
 
 
-def _shown_first(card: Scorecard) -> list[Robustness]:
+def _shown_first(card: Scorecard, lead: str) -> list[Robustness]:
     """What the main table has of it."""
-    return [one for one in (card.published, leading(card.strict)) if one is not None]
+    return [one for one in (card.published, lead_of(card, lead)) if one is not None]
 
 
 def _groups(cards: Sequence[Scorecard]) -> tuple[Group, ...]:
@@ -238,10 +255,10 @@ def _chances(rows: Sequence[Robustness]) -> str:
     return ", ".join(said)
 
 
-def _figures(slug: str, cards: Sequence[Scorecard]) -> tuple[Figure, ...]:
+def _figures(slug: str, cards: Sequence[Scorecard], lead: str) -> tuple[Figure, ...]:
     chosen = {
         "published": [(card, card.published) for card in cards],
-        "strict": [(card, leading(card.strict)) for card in cards],
+        "strict": [(card, lead_of(card, lead)) for card in cards],
     }
     still = {"published": None, "strict": _still(cards)}
     made = (_figure(f"{slug}-{k}", TITLES[k], found, still[k]) for k, found in chosen.items())

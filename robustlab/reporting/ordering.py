@@ -47,12 +47,23 @@ class Ordering:
         return WORDS[self.verdict]
 
 
-def orderings(cards: Sequence[Scorecard]) -> list[Ordering]:
+def board_lead(cards: Sequence[Scorecard]) -> str:
+    """Label of the explainer by which all models are compared; "" where there is none."""
+    found = leading([one for card in cards for one in card.strict])
+    return found.explainer if found else ""
+
+
+def lead_of(card: Scorecard, lead: str) -> Robustness | None:
+    """That explainer on one model."""
+    return next((one for one in card.strict if one.explainer == lead), None)
+
+
+def orderings(cards: Sequence[Scorecard], lead: str) -> list[Ordering]:
     """IN and CO under both protocols; none where fewer than two of the trainings are there."""
     models = by_objective(cards)
     protocols: dict[str, Callable[[Scorecard], Robustness | None]] = {
         "published": lambda card: card.published,
-        "stricter": lambda card: leading(card.strict),
+        "stricter": lambda card: lead_of(card, lead),
     }
     made = []
     for protocol, of in protocols.items():

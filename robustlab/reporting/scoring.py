@@ -59,9 +59,15 @@ def is_scored(manifest: Manifest) -> bool:
 
 
 def leading(strict: Sequence[Robustness]) -> Robustness | None:
-    """The explainer that stands for the stricter protocol: that of the paper, if it is there."""
+    """The explainer that stands for the stricter protocol, and never the picture that is fixed.
+
+    One that was attacked through its own definition, if there is any: a map that an attack on
+    another explainer leaves alone has passed no test. Among these the paper's.
+    """
     useful = [one for one in strict if one.name != FIXED]
-    return next((one for one in useful if one.name == PAPER_EXPLAINER), (*useful, None)[0])
+    direct = [one for one in useful if one.attack.against == one.explainer]
+    some = direct or useful
+    return next((one for one in some if one.name == PAPER_EXPLAINER), (*some, None)[0])
 
 
 @dataclass(frozen=True)

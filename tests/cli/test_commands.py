@@ -15,6 +15,7 @@ from robustlab.models.zoo import zoo
 from robustlab.training import small
 from tests.cli.command import robustlab
 from tests.lab import tiny
+from tests.reporting import board
 
 SECTIONS = {
     "explainers": set(rl.explainers.EXPLAINERS),
@@ -224,6 +225,26 @@ def test_report_and_gallery_are_rebuilt_to_the_same_bytes(ran, tmp_path):
         for name in names:
             assert str(folder / name) in said.out
             assert (folder / name).read_bytes() == (ran[0] / name).read_bytes()
+
+
+def test_leaderboard_from_records_and_from_its_own_files(tmp_path):
+    plan = board.cells(("natural",), seeds=(0,))
+    board.build(tmp_path / "run", plan, models=("natural",), pictures=False)
+    said = robustlab("leaderboard", tmp_path / "run", "--out", tmp_path / "made")
+    made = [
+        tmp_path / "made" / name
+        for name in ("leaderboard/clothes--natural.json", "leaderboard.html", "leaderboard.md")
+    ]
+    assert (said.code, said.out.split()) == (0, [str(path) for path in made])
+    before = [path.read_bytes() for path in made]
+    assert robustlab("leaderboard", tmp_path / "made").code == 0
+    assert [path.read_bytes() for path in made] == before
+    said = robustlab("leaderboard", tmp_path)
+    assert said.code == 0  # at any depth
+    (tmp_path / "empty").mkdir()
+    said = robustlab("leaderboard", tmp_path / "empty")
+    assert said.code == 2
+    assert "robustlab run attributional_robustness" in said.complaint
 
 
 def test_evaluate_a_model_on_data_by_name(tmp_path, monkeypatch):

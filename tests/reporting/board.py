@@ -158,7 +158,8 @@ def _image(cell: CellSpec, name: str) -> ImageRow:
     wrong = name in (WRONG, WRONG_THEN_RIGHT)
     stuck = name == STUCK or (name == STUCK_ONCE and cell.seed == 1)
     infeasible = cell.attack in (PUBLISHED, STRICT) and stuck
-    flipped = cell.attack == PGD and crc32(f"{cell.model} {name} {cell.seed}".encode()) % 3 == 0
+    often = 3 if cell.budget.epsilon == EPSILON else 2
+    flipped = cell.attack == PGD and crc32(f"{cell.model} {name} {cell.seed}".encode()) % often == 0
     before = 1 if wrong else 0
     after = 2 if flipped else before
     if cell.attack == PGD and name == WRONG_THEN_RIGHT:
@@ -194,6 +195,7 @@ def _values(
     ).normal(0, 0.05)
     if drift is None:
         reach = 0.25 if cell.role == "control" else REACH.get(cell.attack, 0.0)
+        reach *= 1.0 if cell.budget.epsilon <= EPSILON else 1.3
         reach *= HARD[cell.model] * (1.2 if explainer == "gradient" else 1.0)
         drift = float(np.clip(reach + noise, 0.01, 1)) if reach else 0.0
     if explainer == "fixed_map":
@@ -203,7 +205,9 @@ def _values(
 
 
 def _random(cell: CellSpec, name: str) -> float:
-    return 0.4 + 0.01 * (crc32(f"{cell.model} {name}".encode()) % 10)
+    return (0.4 if cell.role == "none" else 0.35) + 0.01 * (
+        crc32(f"{cell.model} {name}".encode()) % 10
+    )
 
 
 def training(model: str, **changes: Any) -> TrainingRecord:

@@ -209,6 +209,29 @@ def test_stricter_protocol_and_deletion(
     assert found.kept + found.changed == len(rows) == 27
 
 
+def test_an_explainer_that_was_not_attacked_itself_does_not_lead(tmp_path: Path) -> None:
+    names = (STRICT, control(STRICT))
+    plan = [
+        replace(cell, explainers=board.EXPLAINERS) if cell.attack in names else cell
+        for cell in board.cells(SMALL, seeds=(0,))
+        if cell.attack not in names or cell.against == "gradient"
+    ]
+    board.build(tmp_path, plan, models=SMALL, pictures=False)
+    reporting.write_leaderboard(tmp_path)
+    for card in read(tmp_path):
+        assert [one.explainer for one in card.strict] == list(board.EXPLAINERS)
+        assert {one.attack.against for one in card.strict} == {"gradient"}
+        lead = leading(card.strict)
+        assert lead is not None
+        assert lead.explainer == "gradient"
+    shown = parse((tmp_path / "leaderboard.html").read_text())
+    (table,) = shown.all("table", "main")
+    assert "Stricter protocol, gradient" in table.text
+    (table,) = shown.all("table", "strict")
+    told = ["made against gradient" in group.text for group in table.all("tbody")]
+    assert told == [True, False, False]  # the fixed map has its own words
+
+
 def test_intervals_are_over_images_and_not_over_seeds(
     cards: dict[str, Scorecard], raw: list[Raw]
 ) -> None:
@@ -576,12 +599,12 @@ def test_the_order_names_the_step_that_breaks_it(cards: dict[str, Scorecard]) ->
 
     values = (0.3, 0.5, 0.7, 0.7)
     good = [with_in(m, v) for m, v in zip(board.MODELS, values, strict=True)]
-    (order,) = orderings(good)
+    (order,) = orderings(good, "integrated_gradients")
     assert (order.verdict, order.remarks) == ("holds", ())
     assert order.chain == "natural 0.300 < adversarial 0.500 < rar_norm 0.700 ≤ rar_sum_norm 0.700"
-    (order,) = orderings([*good[:2], with_in("rar_norm", 0.4), good[3]])
+    (order,) = orderings([*good[:2], with_in("rar_norm", 0.4), good[3]], "gradient")
     assert (order.verdict, order.remarks) == ("fails", ("rar_norm is below adversarial",))
-    (order,) = orderings([good[0], with_in("adversarial", 0.31), *good[3:]])
+    (order,) = orderings([good[0], with_in("adversarial", 0.31), *good[3:]], "gradient")
     assert order.verdict == "undecided"
     assert order.remarks == ("intervals meet: natural and adversarial", "no rar_norm here")
 
@@ -594,11 +617,13 @@ def test_labels_of_the_trade_off_do_not_meet_however_close_the_points() -> None:
     for width, kind in ((5.6, "wide"), (3.45, "narrow")):
         plot = TradeoffPlot("t", "title", "IN", points, chance=0.1, still=1.0)
         text = plot.draw(width, kind)
-        found = re.findall(r"<text[^>]*>([^<]*)</text>|<tspan[^>]*>([^<]*)</tspan>", text)
-        shown = "".join(a or b for a, b in found)
-        for i in range(9):
-            assert f"a_model_{i}" in shown
-        LINES
+        found = re.findall(r'translate\(([\d.]+) ([\d.]+)\)">([^<]*)</text>', text)
+        found += re.findall(r'<text [^>]*\bx="([\d.]+)" y="([\d.]+)"[^>]*>([^<]*)</text>', text)
+        (edge,) = {x for x, _, words in found if words.startswith("a_model")}
+        lines = [(float(y), words) for x, y, words in found if x == edge]
+        assert len([w for _, w in lines if w.startswith("a_model")]) == 9
+        heights = sorted(y for y, _ in lines)
+        assert min(np.diff(heights)) > 9  # points, the size of its letters
 
 
 def test_names_lose_what_all_begin_with_and_break_at_signs() -> None:
