@@ -64,6 +64,7 @@ def test_the_numbers_are_those_of_the_stored_weights(finished):
                     assert (row.outcome, row.radius) == ("ok", 0.0)
 
 
+@pytest.mark.slow  # test_courses.py has the same machinery in every run
 def test_neither_workers_nor_order_change_a_number(finished, tmp_path):
     run_experiment(tiny.spec(**CHANGES), tmp_path, workers=2, order=lambda units: units[::-1])
     assert tiny.numbers(tmp_path) == tiny.numbers(finished)
