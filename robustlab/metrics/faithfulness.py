@@ -23,7 +23,28 @@ Baseline = Literal["black", "mean", "blur"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Deletion:
+class _Removal:
+    """What the three share: how many parts the pixels are divided into, and what replaces them.
+
+    Attributes:
+        steps: parts, removed or shown one after the other.
+        baseline: *black*; *mean*, the image's own mean colour; *blur*, the image under a Gaussian
+            whose standard deviation is ``blur`` times its shorter side.
+    """
+
+    steps: int = 28
+    baseline: Baseline = "mean"
+    blur: float = 0.15
+
+    def __post_init__(self) -> None:
+        _check_options(self.steps, self.baseline, self.blur)
+
+    def cost(self) -> Passes:
+        return Passes(self.steps + 1, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deletion(_Removal):
     """Area under the target's probability while the most important pixels are removed first.
 
     p_k is softmax(f)_t of the image whose first n_k = ⌊k·n/steps⌋ of n pixels, most important
@@ -46,12 +67,6 @@ class Deletion:
     name: ClassVar[str] = "deletion"
     higher_is_more_stable: ClassVar[bool] = False
     bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    steps: int = 28
-    baseline: Baseline = "mean"
-    blur: float = 0.15
-
-    def __post_init__(self) -> None:
-        _check_options(self.steps, self.baseline, self.blur)
 
     def assess(
         self, model: nn.Module, images: Tensor, targets: Tensor, maps: Tensor, ids: Sequence[str]
@@ -59,12 +74,9 @@ class Deletion:
         removed = _stand_in(images, self.baseline, self.blur)
         return _area(*_walk(model, images, removed, targets, maps, self.steps))
 
-    def cost(self) -> Passes:
-        return Passes(self.steps + 1, 0)
-
 
 @dataclass(frozen=True, kw_only=True)
-class Insertion:
+class Insertion(_Removal):
     """Area under the target's probability while the most important pixels are shown first.
 
     As *deletion*, from the other end: p_k is softmax(f)_t of the baseline whose first
@@ -88,12 +100,7 @@ class Insertion:
     name: ClassVar[str] = "insertion"
     higher_is_more_stable: ClassVar[bool] = True
     bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    steps: int = 28
     baseline: Baseline = "blur"
-    blur: float = 0.15
-
-    def __post_init__(self) -> None:
-        _check_options(self.steps, self.baseline, self.blur)
 
     def assess(
         self, model: nn.Module, images: Tensor, targets: Tensor, maps: Tensor, ids: Sequence[str]
@@ -101,12 +108,9 @@ class Insertion:
         hidden = _stand_in(images, self.baseline, self.blur)
         return _area(*_walk(model, hidden, images, targets, maps, self.steps))
 
-    def cost(self) -> Passes:
-        return Passes(self.steps + 1, 0)
-
 
 @dataclass(frozen=True, kw_only=True)
-class PixelFlipping:
+class PixelFlipping(_Removal):
     """Mean loss of the target's probability while the most important pixels are removed first.
 
     AOPC = 1/(L+1) Σ_k (p_0 − p_k), k = 0..L with L = ``steps`` and p_k as in *deletion*, in
@@ -134,12 +138,6 @@ class PixelFlipping:
     name: ClassVar[str] = "pixel_flipping"
     higher_is_more_stable: ClassVar[bool] = True
     bounds: ClassVar[tuple[float, float]] = (-1.0, 1.0)
-    steps: int = 28
-    baseline: Baseline = "mean"
-    blur: float = 0.15
-
-    def __post_init__(self) -> None:
-        _check_options(self.steps, self.baseline, self.blur)
 
     def assess(
         self, model: nn.Module, images: Tensor, targets: Tensor, maps: Tensor, ids: Sequence[str]
@@ -147,9 +145,6 @@ class PixelFlipping:
         removed = _stand_in(images, self.baseline, self.blur)
         _, said = _walk(model, images, removed, targets, maps, self.steps)
         return (said[:1] - said).mean(0)
-
-    def cost(self) -> Passes:
-        return Passes(self.steps + 1, 0)
 
 
 def _walk(
