@@ -270,6 +270,10 @@ def train(
         Path | None,
         typer.Option(help="Where to leave each trained model under its label, with a card."),
     ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="Only the model of that label, and what it goes on from; repeatable."),
+    ] = None,
     smoke: Smoke = False,
     set_: Set = None,
     device: Device = "cpu",
@@ -291,7 +295,9 @@ def train(
     spec = load_spec(find_experiment(name, RECIPES), overrides=set_ or (), smoke=smoke)
     folder = folder or Path("results") / (f"{spec.name}-smoke" if smoke else spec.name)
     with _steps() as watch:
-        records = train_networks(spec, folder, device=device, watch=watch, checkpoints=checkpoints)
+        records = train_networks(
+            spec, folder, device=device, watch=watch, checkpoints=checkpoints, only=only or ()
+        )
     _show_trainings(records, folder)
     if any(one.outcome == "crashed" for one in records):
         raise typer.Exit(1)

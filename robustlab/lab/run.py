@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from robustlab import reporting
-from robustlab.core.errors import InvalidInput
+from robustlab.core.errors import InvalidInput, nearest
 from robustlab.core.progress import Watch
 from robustlab.data import Dataset
 from robustlab.lab.checkpoints import write_checkpoint
@@ -127,12 +127,13 @@ def train_networks(
     device: str = "cpu",
     watch: Callable[[Trained | FineTuned], Watch] | None = None,
     checkpoints: Path | None = None,
+    only: Sequence[str] = (),
 ) -> list[TrainingRecord]:
     """Only train what the experiment trains; `run_experiment` goes on from there.
 
     ``watch`` is asked for each network, and then told after every step of its training. In
     ``checkpoints``, a folder, each of the experiment's own models is left under its label, with
-    a card.
+    a card. ``only`` names models by label: those are trained, and what they go on from.
 
     Raises:
         InvalidInput: as `run_experiment`, and of an experiment that trains nothing.
@@ -141,8 +142,9 @@ def train_networks(
     if not plan.trainings:
         raise InvalidInput("name", f"{spec.name!r} trains no network", "run it")
     store = _claimed(folder, plan, dataset)
-    check_courses([unit for unit in plan.trainings if not _is_trained(unit.key, store)])
-    for unit in plan.trainings:
+    chosen = _chosen(plan, only)
+    check_courses([unit for unit in chosen if not _is_trained(unit.key, store)])
+    for unit in chosen:
         if not _is_trained(unit.key, store):
             told = watch(unit) if watch else None
             work = run_training if isinstance(unit, Trained) else run_fine_tuning
@@ -152,6 +154,21 @@ def train_networks(
         if checkpoints is not None and isinstance(unit, Trained) and record is not None and done:
             write_checkpoint(unit, record, spec.name, store, checkpoints)
     return store.load_trainings()[0]
+
+
+def _chosen(plan: Plan, only: Sequence[str]) -> list[Trained | FineTuned]:
+    """The trainings of these models, and those that they go on from; all where none is named."""
+    known = [unit.model.label for unit in plan.trainings]
+    for label in only:
+        if label not in known:
+            raise InvalidInput(
+                "--only", f"no trained model is labelled {label!r}", nearest(label, known)
+            )
+    wanted = {unit.key for unit in plan.trainings if not only or unit.model.label in only}
+    for unit in reversed(plan.trainings):  # what a network goes on from comes before it
+        if unit.key in wanted:
+            wanted.update(needed(unit))
+    return [unit for unit in plan.trainings if unit.key in wanted]
 
 
 def _claimed(folder: Path | str, plan: Plan, dataset: Dataset) -> Store:

@@ -149,6 +149,14 @@ def test_checkpoints_are_what_the_zoo_loads(finished, tmp_path, monkeypatch):
         models.load("zoo:plan")
 
 
+def test_only_what_is_asked_for_is_trained_and_what_it_goes_on_from(finished, tmp_path):
+    records = train_networks(tiny.spec(**CHANGES), tmp_path, only=["robust"])
+    assert [r.model for r in records] == ["plain", "robust"]
+    assert [r.sha256 for r in records] == [trained(finished, r.model)[0].sha256 for r in records]
+    with pytest.raises(InvalidInput, match="no trained model is labelled 'robst'; .*'robust'"):
+        train_networks(tiny.spec(**CHANGES), tmp_path, only=["robst"])
+
+
 def test_a_change_of_the_first_course_is_one_of_those_that_go_on_from_it():
     dataset = data.load("fashion_3k")
 
