@@ -153,7 +153,7 @@ def test_only_what_is_asked_for_is_trained_and_what_it_goes_on_from(finished, tm
     records = train_networks(tiny.spec(**CHANGES), tmp_path, only=["robust"])
     assert [r.model for r in records] == ["plain", "robust"]
     assert [r.sha256 for r in records] == [trained(finished, r.model)[0].sha256 for r in records]
-    with pytest.raises(InvalidInput, match="no trained model is labelled 'robst'; .*'robust'"):
+    with pytest.raises(InvalidInput, match=r"no trained model is labelled 'robst'; .*'robust'"):
         train_networks(tiny.spec(**CHANGES), tmp_path, only=["robst"])
 
 
