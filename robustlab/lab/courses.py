@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from robustlab import training
+from robustlab.core.errors import InvalidInput
 from robustlab.core.types import Training
 from robustlab.data.parts import revision_of
 from robustlab.lab.keys import key_and_place, weights_in
@@ -33,6 +34,9 @@ def _trained(
     number: int, choice: ModelChoice, course: Course, before: Mapping[str, Trained], device: str
 ) -> Trained:
     where = f"models.{number}.train"
+    if choice.name.startswith("zoo:"):
+        remedy = "name its architecture, with its file as weights"
+        raise InvalidInput(where, f"{choice.name} is trained already", remedy)
     chosen = course.objective
     objective = located(f"{where}.objective", lambda: training.build(chosen.name, **chosen.options))
     data = course.data

@@ -26,6 +26,7 @@ from robustlab.lab.measuring import region_masks
 from robustlab.lab.origins import load_model, model_of
 from robustlab.lab.units import Cell, Plan, Trained, Unit
 from robustlab.lab.waging import Measured, Waged, budgets_of
+from robustlab.training.objective import Shaping
 
 CHEAP: Final = 64  # passes of one image; a dearer explainer is tried when its turn comes
 
@@ -60,10 +61,11 @@ def check_courses(units: Sequence[Unit]) -> None:
             data = unit.course.data
             with located("models", f"{unit.model.label}.train"):
                 seen, _ = train_and_held_out(data.name, data.options, images=1, held_out=1)
-                logits = logits_of(
-                    load_model(model_of(unit), unit.device), seen.images.to(unit.device)
-                )
+                net, images = load_model(model_of(unit), unit.device), seen.images.to(unit.device)
+                logits = logits_of(net, images)
                 check_labels(seen.labels, logits.shape[1])
+                if isinstance(unit.objective, Shaping):
+                    unit.objective.check(net, images)
 
 
 def _check_model(cell: Cell, plan: Plan, dataset: Dataset) -> None:

@@ -194,9 +194,19 @@ def test_the_report_has_a_row_for_each(finished):
     assert "adversarial (epsilon 0.1, steps 2), from plain" in page
 
 
+def test_a_network_of_the_zoo_is_trained_already(tmp_path):
+    model = {"name": "zoo:mnist_natural", "label": "again", "train": "natural"}
+    with pytest.raises(InvalidInput, match=r"models\.0\.train: zoo:mnist_natural is trained"):
+        run_experiment(tiny.spec(**{**CHANGES, "models": [model]}), tmp_path)
+
+
 @pytest.mark.parametrize(
     ("train_", "words"),
     [
+        (
+            {"objective": {"name": "curvature", "beta": None}},
+            r"models \(plain\.train\): model: its logits are piecewise linear",
+        ),
         ("naturel", r"models\.0\.train\.objective: training: .*did you mean 'natural'"),
         ({"objective": {"name": "adversarial", "epsilon": 8}}, "wider than the pixel box"),
         ({"objective": {"name": "natural", "epsilon": 0.1}}, "takes no options"),

