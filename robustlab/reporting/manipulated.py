@@ -6,7 +6,7 @@ from typing import Final
 
 from robustlab.records import Manifest, TrainingRecord
 from robustlab.reporting.summary import SummaryRow
-from robustlab.reporting.wording import count, number, percent
+from robustlab.reporting.wording import count, number, percent, share
 
 GOALS: Final = {
     "location_fooling": "location",
@@ -65,9 +65,9 @@ def _row(one: TrainingRecord, table: Sequence[SummaryRow], manifest: Manifest) -
         outcome=f"failed: {one.error}" if one.outcome == "crashed" else NAMES[one.outcome],
         collapsed=one.outcome != "ok",
         data=f"{count(one.train_images, 'image')} of {one.data}" if one.data else "–",
-        before=_share(one.accuracy_before),
-        after=_share(one.accuracy_after),
-        agreement=_share(one.agreement),
+        before=share(one.accuracy_before),
+        after=share(one.accuracy_after),
+        agreement=share(one.agreement),
         success="–" if rate is None or rate.mean is None else _rate(rate),
         also=", ".join(f"{name} {number(value)}" for name, value in one.facts.items()) or "–",
         loss=", ".join(f"{k} {number(v)}" for k, v in one.history[-1].items())
@@ -124,18 +124,14 @@ def _sentence(one: TrainingRecord, table: Sequence[SummaryRow], manifest: Manife
 
 def _task(one: TrainingRecord) -> str:
     if one.accuracy_before is None:
-        return f"agrees with it on {_share(one.agreement)} of {count(one.held_out, 'image')}"
-    before, after = _share(one.accuracy_before), _share(one.accuracy_after)
+        return f"agrees with it on {share(one.agreement)} of {count(one.held_out, 'image')}"
+    before, after = share(one.accuracy_before), share(one.accuracy_after)
     return (
         f"is right about {after} of {count(one.held_out, 'held-out image')}, {before} before, and "
-        f"agrees with it on {_share(one.agreement)}"
+        f"agrees with it on {share(one.agreement)}"
     )
 
 
 def _rate(row: SummaryRow) -> str:
     assert row.mean is not None  # noqa: S101
     return percent(row.mean)
-
-
-def _share(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f}\u202f%"

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from robustlab.records import TrainingRecord
-from robustlab.reporting.wording import count, number, percent
+from robustlab.reporting.wording import count, number, share
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,7 @@ class Taught:
     data: str
     epochs: str
     accuracy: str
+    held_out: str
     terms: str
     minutes: str
     file: str
@@ -36,7 +37,6 @@ def fine_tuned(trainings: Sequence[TrainingRecord]) -> list[TrainingRecord]:
 def _row(one: TrainingRecord) -> Taught:
     failed = one.outcome == "crashed"
     last = one.history[-1] if one.history else {}
-    share = None if one.accuracy_after is None else percent(one.accuracy_after)
     return Taught(
         model=one.model,
         objective=_objective(one),
@@ -44,7 +44,8 @@ def _row(one: TrainingRecord) -> Taught:
         failed=failed,
         data=f"{count(one.train_images, 'image')} of {one.data}" if one.data else "–",
         epochs=str(len(one.history)),
-        accuracy="–" if share is None else f"{share} of {count(one.held_out, 'image')}",
+        accuracy=share(one.accuracy_after),
+        held_out=str(one.held_out),
         terms=", ".join(f"{name} {number(value)}" for name, value in last.items()) or "–",
         minutes=f"{one.seconds / 60:.1f}",
         file="" if failed else f"models/{one.key}.safetensors",

@@ -39,6 +39,11 @@ def with_interval(mean: float | None, low: float | None, high: float | None) -> 
     return f"{number(mean)} [{number(low)}, {number(high)}]"
 
 
+def share(value: float | None) -> str:
+    """A share of images to a tenth of a per cent; a dash where there is none."""
+    return MISSING if value is None else f"{100 * value:.1f}\u202f%"
+
+
 def percent(value: float) -> str:
     """Whole percent, with one decimal below one: ``42 %``, ``0.4 %``."""
     share = 100 * value
