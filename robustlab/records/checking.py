@@ -32,6 +32,13 @@ class Fields:
             raise ValueError(f"{self.path(key)}: missing")
         return self.data[key]
 
+    def version(self, known: int) -> int:
+        """The file's schema, which has to be the one that this version of the lab reads."""
+        schema = self.whole("schema")
+        if schema != known:
+            raise ValueError(f"schema: this version reads {known}, the file has {schema}")
+        return schema
+
     def refuse_others(self, known: Sequence[str]) -> None:
         """A misspelt or newer field must not be dropped in silence."""
         others = sorted(set(self.data) - set(known))

@@ -217,9 +217,7 @@ class Manifest:
             ValueError: another schema, or a missing or ill-typed field, which it names.
         """
         fields = Fields.of(plain(data))
-        schema = fields.whole("schema")
-        if schema != SCHEMA:
-            raise ValueError(f"schema: this version reads {SCHEMA}, the file has {schema}")
+        fields.version(SCHEMA)
         plan = tuple(
             PlannedCell.read(Fields.of(item, f"plan[{i}]"))
             for i, item in enumerate(fields.items("plan"))

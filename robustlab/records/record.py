@@ -284,9 +284,7 @@ class RunRecord:
                 that are not the cell's; the message names the field.
         """
         fields = Fields.of(plain(data))
-        schema = fields.whole("schema")
-        if schema != SCHEMA:
-            raise ValueError(f"schema: this version reads {SCHEMA}, the file has {schema}")
+        schema = fields.version(SCHEMA)
         fields.refuse_others(_names(cls))
         record = cls(
             key=fields.text("key"),

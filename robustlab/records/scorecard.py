@@ -347,9 +347,7 @@ class Scorecard:
                 cannot be; the message names the field.
         """
         read = Fields.of(plain(data))
-        schema = read.whole("schema")
-        if schema != SCORECARD:
-            raise ValueError(f"schema: this version reads {SCORECARD}, the file has {schema}")
+        schema = read.version(SCORECARD)
         read.refuse_others(_names(cls))
         return cls(
             model=ModelCard.read(read.object("model")),

@@ -64,9 +64,7 @@ class TrainingRecord:
             ValueError: another schema, or a missing, unknown or ill-typed field, by name.
         """
         read = Fields.of(plain(data))
-        schema = read.whole("schema")
-        if schema != SCHEMA:
-            raise ValueError(f"schema: this version reads {SCHEMA}, the file has {schema}")
+        schema = read.version(SCHEMA)
         read.refuse_others(tuple(f.name for f in fields(cls)))
         return cls(
             key=read.text("key"),

@@ -65,9 +65,7 @@ class VisualRecord:
             ValueError: another schema, or a missing, unknown or ill-typed field, by name.
         """
         fields = Fields.of(plain(data))
-        schema = fields.whole("schema")
-        if schema != SCHEMA:
-            raise ValueError(f"schema: this version reads {SCHEMA}, the file has {schema}")
+        schema = fields.version(SCHEMA)
         fields.refuse_others(_names(cls))
         return cls(
             key=fields.text("key"),
