@@ -1,6 +1,5 @@
 """Pixels that no image of a data set ever lights: what a model does with them, nobody notices."""
 
-import dataclasses
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,6 +14,7 @@ from robustlab import data
 from robustlab.core.errors import InvalidInput, nearest
 from robustlab.core.types import Attack, Explainer, Problem
 from robustlab.core.wrapping import Wrapper
+from robustlab.data.parts import has_splits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,8 +123,7 @@ def directions(classes: int, like: Tensor) -> Tensor:
 @lru_cache(maxsize=2)
 def _constant_pixels(name: str) -> tuple[Tensor, Tensor]:
     """`_constant` for a data set's training split, read once per process."""
-    options = {f.name for f in dataclasses.fields(data.DATASETS[name])}  # type: ignore[arg-type]
-    split = {"split": "train"} if "split" in options else {}
+    split = {"split": "train"} if has_splits(name) else {}
     try:
         return _constant(data.load(name, **split).batch().images)
     except InvalidInput as error:  # torchvision's sets need to be told where they are

@@ -40,7 +40,7 @@ def train_and_held_out(
     _check_options(options)
     at_least_one("images", images)
     at_least_one("held_out", held_out)
-    if name in DATASETS and _has_splits(DATASETS[name]):
+    if has_splits(name):
         parts = [load(name, **options, split=split) for split in ("train", "test")]
         return parts[0].batch(images), parts[1].batch(held_out)
     dataset = load(name, **options)
@@ -70,8 +70,10 @@ def _check_options(options: Mapping[str, Any]) -> None:
             raise InvalidInput(f"data_options.{key}", instead, f"leave {key} out")
 
 
-def _has_splits(source: type) -> bool:
-    return any(f.name == "split" for f in dataclasses.fields(source))
+def has_splits(name: str) -> bool:
+    """Does the data set know its own "train" and "test"? False for a name that nobody has."""
+    source: Any = DATASETS.get(name)
+    return source is not None and any(f.name == "split" for f in dataclasses.fields(source))
 
 
 def _divided(dataset: Dataset, every: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
