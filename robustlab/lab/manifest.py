@@ -4,90 +4,99 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from robustlab.core.tables import options_of
-from robustlab.core.types import ModelMetric, RegionMetric
-from robustlab.lab.units import Plan
+from robustlab.core.types import AnyMetric, ModelMetric, RegionMetric
+from robustlab.lab.units import Cell, FineTuned, Plan, Trained, Visual
+from robustlab.lab.waging import Measured, Waged
+from robustlab.records.record import SCHEMA
 
 
 def manifest(plan: Plan, skipped: Sequence[tuple[str, str]] = ()) -> dict[str, Any]:
     """What `experiment.json` says: the plan, and a card for every label in it."""
     spec = plan.spec
     return {
-        "schema": 1,
+        "schema": SCHEMA,
         "name": spec.name,
         "question": spec.question,
         "fingerprint": plan.fingerprint,
         "spec": spec.model_dump(mode="json"),
         "skipped": [list(item) for item in skipped],
-        "plan": [
-            {
-                "key": cell.key,
-                "attack": cell.waged.label,
-                "role": cell.waged.role,
-                "against": cell.against.label if cell.against else None,
-                "epsilon": cell.budget.epsilon,
-                "norm": cell.budget.norm,
-                "model": cell.model.label,
-                "images": len(cell.ids),
-                "seed": cell.seed,
-            }
-            for cell in plan.cells
-        ],
+        "plan": [_cell(cell) for cell in plan.cells],
         "models": [{"name": m.shown, "options": m.options} for m in spec.models],
-        "metrics": {
-            label: {
-                "name": metric.name,
-                "higher_is_more_stable": metric.higher_is_more_stable,
-                "bounds": [_finite(b) for b in metric.bounds],
-                "summary": summary_of(type(metric)),
-                "options": options_of(metric),
-                "of_region": isinstance(metric, RegionMetric),
-                "of_model": isinstance(metric, ModelMetric),
-            }
-            for label, metric in plan.metrics.items()
-        },
-        "explainers": {
-            m.label: {
-                "name": m.name,
-                "options": {**_without(options_of(m.explainer), "post"), "target": m.target},
-                "post": m.explainer.post,
-                "summary": summary_of(type(m.explainer)),
-            }
-            for m in plan.measured
-        },
-        "attacks": {
-            w.label: {
-                "name": w.name,
-                "options": _without(options_of(w.attack), "like"),
-                "role": w.role,
-                "control_of": w.control_of,
-                "against": _joined(w.against) or None,
-                "disturbs": w.disturbs,
-                "keeps_maps": getattr(w.attack, "keeps_maps", False),
-                "summary": summary_of(type(w.attack)),
-            }
-            for w in plan.waged
-        },
+        "metrics": {label: _metric(metric) for label, metric in plan.metrics.items()},
+        "explainers": {m.label: _explainer(m) for m in plan.measured},
+        "attacks": {w.label: _attack(w) for w in plan.waged},
         "primary_metric": next(iter(plan.metrics)),
-        "visuals": [
-            {
-                "key": visual.key,
-                "model": visual.model.label,
-                "explainer": visual.measured.label,
-                "classes": len(visual.classes),
-            }
-            for visual in plan.visuals
-        ],
-        "trainings": [
-            {
-                "key": trained.key,
-                "model": trained.model.label,
-                "attack": trained.lesson,
-                "against": trained.aim,
-                "seed": trained.seed,
-            }
-            for trained in plan.trainings
-        ],
+        "visuals": [_visual(visual) for visual in plan.visuals],
+        "trainings": [_training(unit) for unit in plan.trainings],
         "left_out": [list(pair) for pair in plan.left_out],
+    }
+
+
+def _cell(cell: Cell) -> dict[str, Any]:
+    return {
+        "key": cell.key,
+        "attack": cell.waged.label,
+        "role": cell.waged.role,
+        "against": cell.against.label if cell.against else None,
+        "epsilon": cell.budget.epsilon,
+        "norm": cell.budget.norm,
+        "model": cell.model.label,
+        "images": len(cell.ids),
+        "seed": cell.seed,
+    }
+
+
+def _metric(metric: AnyMetric) -> dict[str, Any]:
+    return {
+        "name": metric.name,
+        "higher_is_more_stable": metric.higher_is_more_stable,
+        "bounds": [_finite(b) for b in metric.bounds],
+        "summary": summary_of(type(metric)),
+        "options": options_of(metric),
+        "of_region": isinstance(metric, RegionMetric),
+        "of_model": isinstance(metric, ModelMetric),
+    }
+
+
+def _explainer(measured: Measured) -> dict[str, Any]:
+    options = _without(options_of(measured.explainer), "post")
+    return {
+        "name": measured.name,
+        "options": {**options, "target": measured.target},
+        "post": measured.explainer.post,
+        "summary": summary_of(type(measured.explainer)),
+    }
+
+
+def _attack(waged: Waged) -> dict[str, Any]:
+    return {
+        "name": waged.name,
+        "options": _without(options_of(waged.attack), "like"),
+        "role": waged.role,
+        "control_of": waged.control_of,
+        "against": _joined(waged.against) or None,
+        "disturbs": waged.disturbs,
+        "keeps_maps": getattr(waged.attack, "keeps_maps", False),
+        "summary": summary_of(type(waged.attack)),
+    }
+
+
+def _visual(visual: Visual) -> dict[str, Any]:
+    return {
+        "key": visual.key,
+        "model": visual.model.label,
+        "explainer": visual.measured.label,
+        "classes": len(visual.classes),
+    }
+
+
+def _training(unit: Trained | FineTuned) -> dict[str, Any]:
+    return {
+        "key": unit.key,
+        "model": unit.model.label,
+        "attack": unit.lesson,
+        "against": unit.aim,
+        "seed": unit.seed,
     }
 
 
