@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 
 import pytest
@@ -200,6 +201,15 @@ def test_run_prints_a_short_table_and_where_everything_is(ran):
         assert (folder / name).is_file()
     assert "top_k" in said.out
     assert "cell " in said.err  # the progress bar
+
+
+def test_a_run_in_a_log_tells_how_far_it_is(ran):
+    _, said = ran
+    told = re.findall(r"cell (\d+) of (\d+), \d+ s, about \d+ s left", said.err)
+    numbers = [int(number) for number, _ in told]
+    assert 1 <= len(numbers) <= 10
+    assert numbers == sorted(set(numbers))
+    assert told[-1][0] == told[-1][1]
 
 
 def test_run_writes_to_results_by_default(tmp_path, monkeypatch):

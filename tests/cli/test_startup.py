@@ -37,9 +37,15 @@ def test_help_is_instant_and_imports_nothing_heavy(arguments):
     assert seconds < 1.5
 
 
+def test_it_runs_as_a_module():
+    done = python("import runpy; runpy.run_module('robustlab', run_name='__main__')", "--help")
+    assert done.returncode == 0
+    assert "Usage" in done.stdout
+
+
 def test_help_names_every_command():
     text = python(AFTER_A_COMMAND, "--help").stdout
-    commands = "list show validate plan run report gallery train evaluate doctor"
+    commands = "list show validate plan run report gallery leaderboard train evaluate doctor"
     assert [name for name in commands.split() if f" {name} " not in text] == []
 
 

@@ -1,0 +1,5 @@
+"""``python -m robustlab.cli``."""
+
+from robustlab.cli.commands import main
+
+main()

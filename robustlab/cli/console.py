@@ -1,0 +1,36 @@
+"""Where the command line prints, and how a mistake of the user's is told."""
+
+import sys
+from typing import Final, NoReturn
+
+from rich.console import Console
+
+# a pipe has no width of its own: tables get room, since nobody can resize it
+out: Final = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+err: Final = Console(stderr=True, highlight=False)
+
+
+def escaped(text: str) -> str:
+    """Text in which square brackets are no markup."""
+    return text.replace("[", r"\[")
+
+
+def complain(message: str) -> None:
+    """One line on stderr for a mistake of the user's."""
+    err.print(f"[bold red]error[/] {escaped(message)}", soft_wrap=True)
+
+
+def failed(what: str, reason: str) -> None:
+    """One line on stderr for a piece of work that crashed."""
+    err.print(f"[bold red]failed[/] {escaped(what)}: {escaped(reason)}", soft_wrap=True)
+
+
+def warn(word: str, text: str) -> None:
+    """One line on stderr that begins with a yellow word."""
+    err.print(f"[yellow]{word}[/] {escaped(text)}", soft_wrap=True)
+
+
+def leave(message: str) -> NoReturn:
+    """Complain and exit with 2."""
+    complain(message)
+    sys.exit(2)
