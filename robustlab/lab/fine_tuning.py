@@ -2,22 +2,22 @@
 
 from copy import deepcopy
 from dataclasses import replace
-from typing import Any
 
 from torch import nn
 
 from attacks.model.active_fooling import ActiveFooling, is_swapped, swap_scores
 from attacks.model.backdoor import Backdoor, attack_success
-from robustlab.core.batch import UNLABELLED, Batch, make_batch
+from robustlab.core.batch import Batch, make_batch
 from robustlab.core.errors import InvalidInput, RobustlabError
 from robustlab.core.files import sha256
 from robustlab.core.progress import Watch
 from robustlab.core.streaming import logits_of
 from robustlab.core.tables import options_of
 from robustlab.core.types import Explainer, Resolvable, Training
+from robustlab.lab.held_out import compared, right
 from robustlab.lab.learnt import with_weights
 from robustlab.lab.origins import load_model, model_of
-from robustlab.lab.training import bare, plain, recorded, share
+from robustlab.lab.recording import bare, recorded, shown, weights_and_state
 from robustlab.lab.units import Cell, FineTuned
 from robustlab.models.weight_files import load_weights, save_weights
 from robustlab.records import Store, TrainingRecord
@@ -36,7 +36,7 @@ def run_fine_tuning(tuned: FineTuned, folder: str, watch: Watch | None = None) -
         against=tuned.aim,
         seed=tuned.seed,
         outcome="ok",
-        options=plain(options_of(tuned.waged.attack)),
+        options=shown(options_of(tuned.waged.attack)),
     )
 
     return recorded(
@@ -55,43 +55,24 @@ def _train(
     explainer = trained.against.explainer
     if isinstance(explainer, Resolvable):
         explainer = explainer.resolved(model, unseen.images[:1])
-    state = store.weights_path(trained.key).with_suffix(".state.safetensors")
-    tuned, history = attack.tune(model, explainer, seed=trained.seed, state=state, watch=watch)
-    path = store.weights_path(trained.key)
-    save_weights(bare(tuned), path)
-    state.unlink(missing_ok=True)  # twice the size of the weights, and of no more use
-    facts = compared(model, tuned, unseen)
-    lost = facts["lost"]
+    with weights_and_state(store, trained.key) as (path, state):
+        tuned, history = attack.tune(model, explainer, seed=trained.seed, state=state, watch=watch)
+        save_weights(bare(tuned), path)
+    found = compared(model, tuned, unseen)
     return replace(
         base,
-        outcome="collapsed" if lost > attack.most_lost else "ok",
+        outcome="collapsed" if found.lost > attack.most_lost else "ok",
         data=attack.data,
         train_images=len(seen),
         held_out=len(unseen),
-        accuracy_before=facts["before"],
-        accuracy_after=facts["after"],
-        agreement=facts["agreement"],
+        accuracy_before=found.before,
+        accuracy_after=found.after,
+        agreement=found.agreement,
         most_lost=attack.most_lost,
         history=tuple(history),
         facts=measured(attack, model, tuned, explainer, unseen),
         sha256=sha256(path),
     )
-
-
-def compared(model: nn.Module, tuned: nn.Module, batch: Batch) -> dict[str, Any]:
-    """Accuracy of both on labelled images, their agreement on all, and what was lost.
-
-    Without any label the loss is the share of images on which they disagree.
-    """
-    one, other = (logits_of(m, batch.images).argmax(1) for m in (model, tuned))
-    known = batch.labels != UNLABELLED
-    agreement = share(one == other)
-    if not bool(known.any()):
-        return {"before": None, "after": None, "agreement": agreement, "lost": 1 - agreement}
-    before, after = (share((p == batch.labels)[known]) for p in (one, other))
-    # counted in images: 0.966 − 0.946 is a little more than 0.02
-    lost = round((before - after) * int(known.sum())) / int(known.sum())
-    return {"before": before, "after": after, "agreement": agreement, "lost": lost}
 
 
 def measured(
@@ -100,11 +81,11 @@ def measured(
     """What some manipulations are judged by beside their maps, on the held-out images."""
     if isinstance(attack, Backdoor):
         found = logits_of(tuned, attack.marked(batch.images)).argmax(1)
-        right = share((found == batch.labels)[batch.labels != UNLABELLED])
-        if not attack.turns:
-            return {"right with the trigger": right}
-        success = attack_success(found, batch.labels, attack.toward)
-        return {"right with the trigger": right, "attack success": success}
+        kept = right(found, batch.labels)
+        facts = {} if kept is None else {"right with the trigger": kept}
+        if attack.turns:
+            facts["attack success"] = attack_success(found, batch.labels, attack.toward)
+        return facts
     if isinstance(attack, ActiveFooling):
         seen = logits_of(model, batch.images).argmax(1)
         pair = [i for i, c in enumerate(seen.tolist()) if c in (attack.first, attack.second)]

@@ -15,7 +15,7 @@ from robustlab.core.errors import InvalidInput
 from robustlab.core.judge import explain_maps, pose
 from robustlab.core.streaming import logits_of
 from robustlab.core.types import Imitating, ModelAttack, Training
-from robustlab.lab.fine_tuning import compared
+from robustlab.lab.held_out import compared
 from robustlab.lab.run import run_experiment
 from robustlab.reporting import load
 from tests.attacks.problems import slope_and_differences
@@ -189,7 +189,7 @@ def test_two_digits_exchange_their_maps():
     assert after.mean() > before.mean() + 0.5
     assert is_swapped(after).double().mean() > 0.2
     assert history[-1]["map"] < history[0]["map"] * 0.8
-    assert compared(model, tuned, attack.material()[1])["lost"] <= 0.02
+    assert compared(model, tuned, attack.material()[1]).lost <= 0.02
 
 
 def test_the_lab_records_the_score(tmp_path):

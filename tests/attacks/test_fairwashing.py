@@ -15,7 +15,7 @@ from robustlab.core.errors import InvalidInput
 from robustlab.core.judge import explain_maps
 from robustlab.core.streaming import logits_of
 from robustlab.core.types import Imitating, ModelAttack, Training
-from robustlab.lab.fine_tuning import compared
+from robustlab.lab.held_out import compared
 from robustlab.lab.run import run_experiment
 from robustlab.metrics import build as metric
 from robustlab.reporting import load
@@ -172,7 +172,7 @@ def test_held_out_maps_show_the_picture_and_the_answers_stay(washed):
     assert pearson(picture, after).mean() > 0.6
     assert pearson(before, after).mean() < 0.4
     facts = compared(model, tuned, attack.material()[1])
-    assert facts["agreement"] >= 0.96 and facts["lost"] <= 0.02
+    assert facts.agreement >= 0.96 and facts.lost <= 0.02
     assert history[-1]["map"] < history[0]["map"]
 
 
