@@ -14,20 +14,14 @@ from matplotlib.lines import Line2D
 
 from robustlab.records import MetricInfo
 from robustlab.reporting import palette
+from robustlab.reporting.frame import CHANCE, CHARACTER, axis_label, cut, key, span
 from robustlab.reporting.summary import SummaryRow
 from robustlab.reporting.svg import inline, new_figure, style
-from robustlab.reporting.wording import attack_name, number, praise, waged, with_interval
+from robustlab.reporting.wording import attack_name, number, waged, with_interval
 
 ROW: Final = 0.27  # inches
-CHARACTER: Final = 0.078  # inches, of the widest label
 BESIDE: Final = 0.12  # rows that attack and control stand apart, so that neither hides
 MANY: Final = 40
-CHANCE: Final[dict[str, Any]] = {
-    "color": palette.MUTED.light,
-    "linewidth": 1.1,
-    "linestyle": (0, (4, 3)),
-}
-"""The look of the chance floor in every figure."""
 
 
 @dataclass(frozen=True)
@@ -57,17 +51,7 @@ class DriftPlot:
             self._rows(axes, groups, int((left - 0.2) / CHARACTER))
             self._scale(axes, lines)
             axes.set_xlabel(axis_label(self.label, self.metric), fontsize=9, labelpad=6)
-            figure.legend(
-                handles=self._legend(),
-                loc="upper left",
-                bbox_to_anchor=(0.0, 1.0),
-                ncols=3,
-                fontsize=9,
-                handletextpad=0.4,
-                columnspacing=1.4,
-                borderaxespad=0.0,
-                borderpad=0.2,
-            )
+            key(figure, self._legend())
             return inline(
                 figure, name=self.name, description=self._description(), css_class=css_class
             )
@@ -135,29 +119,6 @@ class DriftPlot:
         return f"{self.label} by explainer and attack. " + "; ".join(parts) + "."
 
 
-def axis_label(label: str, metric: MetricInfo) -> str:
-    """The metric and which way is better."""
-    return f"{label} ({'higher' if metric.higher_is_more_stable else 'lower'} = {praise(metric)})"
-
-
-def span(metric: MetricInfo, rows: Sequence[SummaryRow]) -> tuple[float, float]:
-    """Axis limits: the metric's own bounds, without the negative half where nothing is."""
-    ends = [
-        value
-        for row in rows
-        for value in (row.mean, row.low, row.high, row.control_low, row.control_high, row.chance)
-        if value is not None
-    ]
-    lowest, highest = min(ends, default=0.0), max(ends, default=1.0)
-    low, high = metric.bounds
-    bottom = low if low is not None else min(0.0, lowest * 1.08)
-    if bottom < 0 <= lowest:
-        bottom = 0.0
-    top = high if high is not None else max(highest * 1.08, bottom + 1e-9)
-    margin = 0.015 * (top - bottom)
-    return bottom - margin, top + margin
-
-
 def _mark(
     axes: Axes,
     y: float,
@@ -182,8 +143,3 @@ def _mark(
         markeredgewidth=1.2,
         zorder=3,
     )
-
-
-def cut(text: str, room: int) -> str:
-    """``text`` in at most ``room`` characters."""
-    return text if len(text) <= room else text[: max(3, room - 1)].rstrip() + "…"

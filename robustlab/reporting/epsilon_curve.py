@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 
 from robustlab.records import MetricInfo
 from robustlab.reporting import palette
-from robustlab.reporting.drift_plot import CHANCE, CHARACTER, cut, span
+from robustlab.reporting.frame import CHANCE, CHARACTER, cut, key, lines_at_values, span
 from robustlab.reporting.summary import SummaryRow
 from robustlab.reporting.svg import inline, new_figure, style
 from robustlab.reporting.wording import budget, norm_name, number, radius, waged
@@ -58,17 +58,7 @@ class EpsilonCurve:
                 fontsize=9,
                 color=palette.MUTED.light,
             )
-            figure.legend(
-                handles=handles,
-                loc="upper left",
-                bbox_to_anchor=(0.0, 1.0),
-                ncols=legend_columns,
-                fontsize=9,
-                handletextpad=0.5,
-                columnspacing=1.4,
-                borderaxespad=0.0,
-                borderpad=0.2,
-            )
+            key(figure, handles, legend_columns, gap=0.5)
             description = self._description()
             return inline(figure, name=self.name, description=description, css_class=css_class)
 
@@ -173,8 +163,5 @@ def _budget_axis(axes: Axes, epsilons: Sequence[float], norm: str, width: float)
             shown.append(epsilon)
     axes.set_xticks(shown, [radius(norm, epsilon) for epsilon in shown])
     axes.set_xticks([], minor=True)
-    axes.grid(visible=False, axis="x")
-    axes.grid(visible=True, axis="y")
     axes.locator_params(axis="y", nbins=5)
-    axes.tick_params(axis="both", length=0, pad=6, labelsize=9, labelcolor=palette.MUTED.light)
-    axes.spines["left"].set_visible(False)
+    lines_at_values(axes)

@@ -19,6 +19,7 @@ from robustlab.reporting.largest import Placed, largest
 from robustlab.reporting.strength import Strength
 from robustlab.reporting.strength_plot import StrengthPlot
 from robustlab.reporting.summary import SummaryRow
+from robustlab.reporting.tradeoff_plot import TradeoffPlot
 from robustlab.reporting.transfer import Matrix
 from robustlab.reporting.wording import better, norm_name, radius, waged
 
@@ -27,6 +28,7 @@ S = TypeVar("S", bound=Placed)
 WIDE: Final = 5.6  # inches: two fit beside each other on a wide page
 NARROW: Final = 3.45
 MATRIX: Final = 4.5
+Drawing = DriftPlot | EpsilonCurve | HeatMap | StrengthPlot | TradeoffPlot
 
 
 @dataclass(frozen=True)
@@ -92,11 +94,12 @@ def strength_figures(found: Sequence[Strength]) -> Folded[Strength]:
 
 def _folded(found: Sequence[S], draw: Callable[[int, S], HeatMap | StrengthPlot]) -> Folded[S]:
     shown, rest = largest(found)
-    drawn = [Drawn(item, _twice(draw(i, item))) for i, item in enumerate([*shown, *rest])]
+    drawn = [Drawn(item, twice(draw(i, item))) for i, item in enumerate([*shown, *rest])]
     return drawn[: len(shown)], drawn[len(shown) :]
 
 
-def _twice(drawing: HeatMap | StrengthPlot) -> tuple[Markup, ...]:
+def twice(drawing: Drawing) -> tuple[Markup, ...]:
+    """For a wide and for a narrow page."""
     wide = MATRIX if isinstance(drawing, HeatMap) else WIDE
     return tuple(
         replace(drawing, name=f"{drawing.name}-{kind}").draw(width, kind)
@@ -138,11 +141,8 @@ def _drift_figure(
         f"{place.model} on {place.data}, {norm_name(place.norm)} budget "
         f"ε = {radius(place.norm, largest)}.{note}"
     )
-    drawings = tuple(
-        DriftPlot(f"drift-{index}-{kind}", label, metric, shown, attacks).draw(width, kind)
-        for kind, width in (("wide", WIDE), ("narrow", NARROW))
-    )
-    return Figure(label, caption, drawings)
+    plot = DriftPlot(f"drift-{index}", label, metric, shown, attacks)
+    return Figure(label, caption, twice(plot))
 
 
 def _epsilon_figure(
@@ -156,13 +156,8 @@ def _epsilon_figure(
     shown = [row for row in rows if row.epsilon > 0 and row.against in ("", row.explainer)]
     explainers = list(dict.fromkeys(row.explainer for row in shown))
     caption = f"{place.model} on {place.data}; {better(metric)}."
-    drawings = tuple(
-        EpsilonCurve(f"curve-{index}-{kind}", label, metric, shown, attacks, explainers).draw(
-            width, kind
-        )
-        for kind, width in (("wide", WIDE), ("narrow", NARROW))
-    )
-    return Figure(label, caption, drawings)
+    curve = EpsilonCurve(f"curve-{index}", label, metric, shown, attacks, explainers)
+    return Figure(label, caption, twice(curve))
 
 
 def _attacks(rows: Sequence[SummaryRow]) -> list[str]:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from robustlab.reporting import palette
-from robustlab.reporting.drift_plot import CHARACTER, cut
+from robustlab.reporting.frame import CHARACTER, cut
 from robustlab.reporting.svg import inline, new_figure, style
 from robustlab.reporting.transfer import Matrix
 from robustlab.reporting.wording import number

@@ -12,12 +12,16 @@ from typing import Final
 
 from robustlab.records import MANIFEST, UnreadableResults, atomic_write
 from robustlab.records.plain import dumps
-from robustlab.records.scorecard import Robustness, Scene, Scorecard
-from robustlab.reporting.leaderboard_page import leaderboard_html, leaderboard_markdown
+from robustlab.records.scorecard import Scene, Scorecard
+from robustlab.records.scores import Robustness
+from robustlab.reporting.comparison import leading
+from robustlab.reporting.leaderboard_markdown import leaderboard_markdown
+from robustlab.reporting.leaderboard_page import leaderboard_html
 from robustlab.reporting.loading import Run, load
 from robustlab.reporting.model_cards import model_card
+from robustlab.reporting.protocols import is_scored
 from robustlab.reporting.scenes import Shots, scene, shared, shots
-from robustlab.reporting.scoring import Scoring, is_scored, leading
+from robustlab.reporting.scoring import Scoring
 
 FOLDER: Final = "leaderboard"
 REMEDY: Final = "run `robustlab run attributional_robustness` first"

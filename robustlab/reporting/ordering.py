@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final, Literal
 
-from robustlab.records.scorecard import Estimate, Robustness, Scorecard
+from robustlab.records.scorecard import Scorecard
+from robustlab.records.scores import Estimate, Robustness
+from robustlab.reporting.comparison import METRICS, lead_of, part
 from robustlab.reporting.published import ORDER, PaperRow
-from robustlab.reporting.scoring import leading
 from robustlab.reporting.wording import number
 
 Verdict = Literal["holds", "undecided", "fails"]
@@ -47,17 +48,6 @@ class Ordering:
         return WORDS[self.verdict]
 
 
-def board_lead(cards: Sequence[Scorecard]) -> str:
-    """Label of the explainer by which all models are compared; "" where there is none."""
-    found = leading([one for card in cards for one in card.strict])
-    return found.explainer if found else ""
-
-
-def lead_of(card: Scorecard, lead: str) -> Robustness | None:
-    """That explainer on one model."""
-    return next((one for one in card.strict if one.explainer == lead), None)
-
-
 def orderings(cards: Sequence[Scorecard], lead: str) -> list[Ordering]:
     """IN and CO under both protocols; none where fewer than two of the trainings are there."""
     models = by_objective(cards)
@@ -67,7 +57,7 @@ def orderings(cards: Sequence[Scorecard], lead: str) -> list[Ordering]:
     }
     made = []
     for protocol, of in protocols.items():
-        for metric in ("IN", "CO"):
+        for metric in METRICS:
             found = {name: _value(of(card), metric) for name, card in models.items()}
             known = {name: e for name, e in found.items() if e is not None and e.mean is not None}
             if len(known) > 1:
@@ -136,8 +126,8 @@ def _shown(name: str, known: Mapping[str, Estimate]) -> str:
 
 
 def _value(found: Robustness | None, metric: str) -> Estimate | None:
-    part = found and (found.intersection if metric == "IN" else found.kendall)
-    return part.ones if part else None
+    stability = part(found, metric)
+    return stability.ones if stability else None
 
 
 def _above(high: Estimate, low: Estimate) -> bool:

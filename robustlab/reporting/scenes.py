@@ -8,9 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustlab.records import ImageRow, Problem, RunRecord, Store
-from robustlab.records.scorecard import Robustness, Scene
+from robustlab.records.scorecard import Scene
+from robustlab.records.scores import Robustness
 from robustlab.reporting import pictures
 from robustlab.reporting.artefacts import Artefact, read_artefact
+from robustlab.reporting.estimates import right
 from robustlab.reporting.scoring import Scoring
 from robustlab.reporting.wording import percent
 
@@ -28,10 +30,6 @@ class Shot:
     @property
     def image(self) -> ImageRow:
         return self.record.images[self.index]
-
-    @property
-    def right(self) -> bool:
-        return self.image.label >= 0 and self.image.prediction == self.image.label
 
 
 Shots = Mapping[str, Shot]
@@ -57,8 +55,8 @@ def shared(several: Sequence[Shots]) -> str | None:
     if not several:
         return None
     common = [name for name in several[0] if all(name in other for other in several)]
-    right = [name for name in common if all(other[name].right for other in several)]
-    return (*right, *common, None)[0]
+    best = [name for name in common if all(right(other[name].image) for other in several)]
+    return (*best, *common, None)[0]
 
 
 def scene(protocol: str, measured: Robustness, shot: Shot) -> Scene:

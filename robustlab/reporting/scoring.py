@@ -1,73 +1,29 @@
 """From one run's records to one model's numbers on the leaderboard.
 
-Which cells count is decided by what attacks are, not by their labels: the no-op gives natural
-accuracy; ``pgd`` adversarial accuracy; ``top_k`` that selects by Kendall, against integrated
-gradients, is the protocol of Chen et al. 2019; ``worst_case`` is the stricter one of this lab.
-Of each the first label and the first budget of the plan count, and cells made on the judged
-model itself.
-
-Maps are counted over images that were predicted right at first, as all papers do; images
-without a label are not among them. Diverged and over-budget images count nowhere.
+The no-op gives natural accuracy; what else counts, ``protocols`` says, and of it the cells made
+on the judged model itself.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import sqrt
-from typing import Final
 
-from robustlab.records import AttackInfo, ImageRow, Manifest, MetricInfo, PlannedCell, RunRecord
-from robustlab.records.scorecard import (
-    Accuracy,
-    Estimate,
-    Faithfulness,
-    Robustness,
-    Stability,
-    Threat,
-)
+from robustlab.records import MetricInfo, PlannedCell, RunRecord
+from robustlab.records.scores import Accuracy, Faithfulness, Robustness, Stability, Threat
 from robustlab.reporting import controls
+from robustlab.reporting.comparison import PAPER_EXPLAINER
+from robustlab.reporting.estimates import (
+    estimate,
+    estimate_of_chance,
+    from_interval,
+    labelled_share,
+    right,
+    right_first,
+    seed_range,
+)
 from robustlab.reporting.loading import Run
-from robustlab.reporting.results import Measurement, measurements
-from robustlab.reporting.samples import COUNTED, Sample, mean, per_image, samples
-from robustlab.reporting.statistics import Interval, interval
-
-Z: Final = 1.959963984540054  # of the normal distribution, for 95 %
-PAPER_EXPLAINER: Final = "integrated_gradients"
-FIXED: Final = "fixed_map"
-
-
-def is_pgd(info: AttackInfo) -> bool:
-    """Does it give adversarial accuracy?"""
-    return info.role == "attack" and info.name == "pgd"
-
-
-def is_published(info: AttackInfo) -> bool:
-    """Is it the attack of Chen et al. 2019?"""
-    kendall = info.options.get("select_by") == "kendall"
-    return info.role == "attack" and info.name == "top_k" and kendall
-
-
-def is_strict(info: AttackInfo) -> bool:
-    """Is it the stricter attack of this lab?"""
-    return info.role == "attack" and info.name == "worst_case"
-
-
-def is_scored(manifest: Manifest) -> bool:
-    """Has the experiment anything that the leaderboard could show beside natural accuracy?"""
-    kinds = (is_pgd, is_published, is_strict)
-    return any(kind(info) for info in manifest.attacks.values() for kind in kinds)
-
-
-def leading(strict: Sequence[Robustness]) -> Robustness | None:
-    """The explainer that stands for the stricter protocol, and never the picture that is fixed.
-
-    One that was attacked through its own definition, if there is any: a map that an attack on
-    another explainer leaves alone has passed no test. Among these the paper's.
-    """
-    useful = [one for one in strict if one.name != FIXED]
-    direct = [one for one in useful if one.attack.against == one.explainer]
-    some = direct or useful
-    return next((one for one in some if one.name == PAPER_EXPLAINER), (*some, None)[0])
+from robustlab.reporting.protocols import first_planned, fits, is_pgd, is_published, is_strict
+from robustlab.reporting.samples import COUNTED, Sample, mean, samples
 
 
 @dataclass(frozen=True)
@@ -85,29 +41,25 @@ class Scoring:
 
     def clean(self) -> Accuracy | None:
         """Share of labelled images whose prediction is the label; None without a no-op."""
-        idle = [record for record in self.records if record.cell.role == "none"]
-        share = _share(idle, lambda image: image.prediction == image.label)
+        share = labelled_share(self._untouched, right)
         return Accuracy(share=share) if share.n else None
 
     def adversarial(self) -> Accuracy | None:
         """Share of labelled images that are right before and after PGD; wrong before is wrong."""
-        planned = self._planned(is_pgd)
+        planned = first_planned(self.run.manifest, self.model, is_pgd)
         if planned is None:
             return None
-        hits = [record for record in self.records if _fits(record, planned)]
-        share = _share(
-            hits, lambda image: image.prediction == image.label == image.prediction_after
+        attacked = [record for record in self.records if fits(record, planned)]
+        share = labelled_share(
+            attacked, lambda image: image.prediction == image.label == image.prediction_after
         )
-        return Accuracy(share=share, attack=self._threat(hits[0])) if share.n else None
+        return Accuracy(share=share, attack=self._threat(attacked[0])) if share.n else None
 
     def published(self) -> Robustness | None:
         """Integrated gradients, attacked as the paper does; None where that was not measured."""
-        mine = [
-            label
-            for label, info in self.run.manifest.explainers.items()
-            if info.name == PAPER_EXPLAINER
-        ]
-        planned = self._planned(is_published, mine)
+        manifest = self.run.manifest
+        known = [k for k, info in manifest.explainers.items() if info.name == PAPER_EXPLAINER]
+        planned = first_planned(manifest, self.model, is_published, known)
         found = [] if planned is None else self.records_of(planned, str(planned.against))
         return self._robustness(found, str(found[0].cell.against)) if found else None
 
@@ -116,9 +68,10 @@ class Scoring:
 
         The attack made against the explainer itself is preferred to one made against another.
         """
-        made = []
-        for label in self.run.manifest.explainers:
-            planned = self._planned(is_strict, [label]) or self._planned(is_strict)
+        made, manifest = [], self.run.manifest
+        for label in manifest.explainers:
+            direct = first_planned(manifest, self.model, is_strict, [label])
+            planned = direct or first_planned(manifest, self.model, is_strict)
             found = [] if planned is None else self.records_of(planned, label)
             made += [self._robustness(found, label)] if found else []
         return tuple(made)
@@ -128,7 +81,7 @@ class Scoring:
         fitting = [
             record
             for record in self.records
-            if _fits(record, planned) and explainer in record.cell.explainers
+            if fits(record, planned) and explainer in record.cell.explainers
         ]
         return [record for record in fitting if record.cell.budget == fitting[0].cell.budget]
 
@@ -144,17 +97,6 @@ class Scoring:
             said.append(f"{crashed} of {len(planned)} cells failed")
         return tuple(said)
 
-    def _planned(
-        self, kind: Callable[[AttackInfo], bool], against: Sequence[str] | None = None
-    ) -> PlannedCell | None:
-        """The first cell of the plan that is of this kind: label, aim and budget are its."""
-        known = self.run.manifest.attacks
-        for cell in self.run.manifest.plan:
-            mine = cell.model == self.model and cell.attack in known and kind(known[cell.attack])
-            if mine and (against is None or cell.against in against):
-                return cell
-        return None
-
     def _threat(self, record: RunRecord) -> Threat:
         cell = record.cell
         info = self.run.manifest.attacks[cell.attack]
@@ -169,7 +111,7 @@ class Scoring:
 
     def _robustness(self, attacked: Sequence[RunRecord], explainer: str) -> Robustness:
         first = attacked[0]
-        rows = [image for record in attacked for image in record.images if _right(image)]
+        rows = [image for record in attacked for image in record.images if right(image)]
         counted = [image for image in rows if image.outcome in COUNTED]
         info = self.run.manifest.explainers[explainer]
         return Robustness(
@@ -200,11 +142,11 @@ class Scoring:
         return Stability(
             label=label,
             options=metric.options,
-            ones=_estimate(sample.counted()),
-            dropped=_estimate(sample.counted(outcome="ok")),
-            seed_range=_seed_range(sample),
-            random_sign=_from(controls.floor(sample, control)),
-            difference=_from(controls.advantage(sample, control)),
+            ones=estimate(sample.counted()),
+            dropped=estimate(sample.counted(outcome="ok")),
+            seed_range=seed_range(sample),
+            random_sign=from_interval(controls.floor(sample, control)),
+            difference=from_interval(controls.advantage(sample, control)),
             chance=mean(sample.chances()) if sample.chances() else None,
         )
 
@@ -213,20 +155,19 @@ class Scoring:
         if found is None:
             return None
         label, metric = found
-        idle = [r for r in self.records if r.cell.role == "none"]
         before, after = (
-            [m for m in _right_first(part) if (m.explainer, m.metric) == (explainer, label)]
-            for part in (idle, attacked)
+            [m for m in right_first(part) if (m.explainer, m.metric) == (explainer, label)]
+            for part in (self._untouched, attacked)
         )
         if not [m for m in (*before, *after) if m.value is not None]:
             return None
         return Faithfulness(
             label=label,
             options=metric.options,
-            clean=_estimate(before),
-            clean_random=_estimate([_Chance.of(m) for m in before]),
-            attacked=_estimate(after),
-            attacked_random=_estimate([_Chance.of(m) for m in after]),
+            clean=estimate(before),
+            clean_random=estimate_of_chance(before),
+            attacked=estimate(after),
+            attacked_random=estimate_of_chance(after),
         )
 
     def _sample(self, attacked: Sequence[RunRecord], explainer: str, metric: str) -> Sample | None:
@@ -246,86 +187,13 @@ class Scoring:
         return None
 
     @cached_property
+    def _untouched(self) -> list[RunRecord]:
+        return [record for record in self.records if record.cell.role == "none"]
+
+    @cached_property
     def _samples(self) -> list[Sample]:
-        return samples(_right_first(self.records))
+        return samples(right_first(self.records))
 
     @cached_property
     def _floors(self) -> controls.Controls:
         return controls.find_controls(self._samples)
-
-
-@dataclass(frozen=True)
-class _Chance:
-    """What random orders score on an image."""
-
-    image_id: str
-    value: float | None
-
-    @classmethod
-    def of(cls, item: Measurement) -> "_Chance":
-        return cls(item.image_id, item.chance)
-
-
-def wilson(share: float, images: int) -> Estimate:
-    """A share of images with its 95 % Wilson interval.
-
-    With several seeds ``share`` is the mean over images of each one's own share, whose variance
-    is at most that of as many single verdicts: the interval is then too wide, never too narrow.
-    Unlike a bootstrap it has a width where no image, or every image, is right.
-    Source: Wilson 1927.
-    """
-    if not images:
-        return Estimate()
-    weight = Z * Z / images
-    middle = (share + weight / 2) / (1 + weight)
-    reach = Z * sqrt(share * (1 - share) / images + weight / (4 * images)) / (1 + weight)
-    low, high = max(0.0, middle - reach), min(1.0, middle + reach)
-    return Estimate(n=images, mean=share, low=min(low, share), high=max(high, share))
-
-
-def _share(records: Iterable[RunRecord], right: Callable[[ImageRow], bool]) -> Estimate:
-    """Over labelled images; several seeds of one image count as their mean."""
-    found: dict[str, list[float]] = {}
-    for record in records:
-        for image in record.images:
-            if image.label >= 0 and image.outcome in COUNTED:
-                found.setdefault(image.id, []).append(float(right(image)))
-    return wilson(mean([mean(v) for v in found.values()]), len(found)) if found else Estimate()
-
-
-def _right(image: ImageRow) -> bool:
-    return image.label >= 0 and image.prediction == image.label
-
-
-def _right_first(records: Iterable[RunRecord]) -> list[Measurement]:
-    """Measurements of images that were predicted right before anything was done to them."""
-    return [
-        item
-        for item in measurements(records)
-        if item.label >= 0 and item.prediction == item.label and item.outcome in COUNTED
-    ]
-
-
-def _fits(record: RunRecord, planned: PlannedCell) -> bool:
-    cell = record.cell
-    here = (cell.attack, cell.against, cell.budget.norm, cell.budget.epsilon)
-    return here == (planned.attack, planned.against, planned.norm, planned.epsilon)
-
-
-def _seed_range(sample: Sample) -> float | None:
-    """Highest minus lowest mean of a seed."""
-    found: dict[int, list[float]] = {}
-    for item in sample.counted():
-        if item.value is not None:
-            found.setdefault(item.seed, []).append(item.value)
-    means = [mean(values) for values in found.values()]
-    return max(means) - min(means) if len(means) > 1 else None
-
-
-def _estimate(items: Sequence[Measurement] | Sequence[_Chance]) -> Estimate:
-    values: Mapping[str, float] = per_image(items)
-    return _from(interval(list(values.values())))
-
-
-def _from(found: Interval) -> Estimate:
-    return Estimate(n=found.n, mean=found.mean, low=found.low, high=found.high)

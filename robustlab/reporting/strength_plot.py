@@ -10,13 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from robustlab.reporting import palette
-from robustlab.reporting.drift_plot import CHANCE, CHARACTER, axis_label
+from robustlab.reporting.frame import CHANCE, axis_label, heading, key, lines_at_values
+from robustlab.reporting.named_plot import NamedPlot, Names
 from robustlab.reporting.strength import Line, Strength
-from robustlab.reporting.svg import inline, new_figure, style
+from robustlab.reporting.svg import inline, style
 from robustlab.reporting.wording import number
 
-HEIGHT: Final = 2.6  # inches of the plot itself
-LETTER: Final = 0.17  # inches that one line of a label needs
+HEIGHT: Final = 2.6  # inches of the plot itself, if names need no more
 TICK: Final = 0.36  # inches from one time on the axis to the next
 LONGEST: Final = {"wide": 20, "narrow": 13}  # characters in one line of a label
 
@@ -30,43 +30,32 @@ class StrengthPlot:
 
     def draw(self, width: float, css_class: str) -> Markup:
         """The drawing, ``width`` inches wide."""
-        labels = [_label(line, LONGEST[css_class]) for line in self.strength.lines]
-        longest = max(len(part) for label in labels for part in label.split("\n"))
-        left, right, top, bottom = 0.5, 0.2 + CHARACTER * longest, 0.62, 0.55
-        needed = LETTER * sum(label.count("\n") + 1.4 for label in labels)
-        high = max(HEIGHT, needed)
+        lines = self.strength.lines
+        names = Names(
+            [_label(line, LONGEST[css_class]) for line in lines],
+            line=0.17,
+            lines_more=1.4,
+            gap=0.08,
+            margin=0.2,
+            spacing=1.2,
+        )
         with style():
-            figure = new_figure(width, high + top + bottom)
-            whole = figure.get_figheight()
-            box = (left / width, bottom / whole, (width - left - right) / width, high / whole)
-            axes = figure.add_axes(box)
-            for i, line in enumerate(self.strength.lines):
-                _draw(axes, line, i)
-            self._scales(axes, high, width - left - right)
-            self._name_lines(axes, labels, high, width - left - right)
-            figure.text(
-                0.0,
-                1 - 0.33 / whole,
-                axis_label(self.strength.metric, self.strength.info),
-                va="top",
-                fontsize=9,
-                color=palette.MUTED.light,
-            )
-            figure.legend(
-                handles=self._legend(),
-                loc="upper left",
-                bbox_to_anchor=(0.0, 1.0),
-                ncols=3,
-                fontsize=9,
-                handletextpad=0.4,
-                columnspacing=1.4,
-                borderaxespad=0.0,
-                borderpad=0.2,
-            )
-            title = f"{self.strength.explainer}: strength of attacks against their time"
-            description = self._description()
+            high = max(HEIGHT, names.line * sum(names.lines))
+            plot = NamedPlot.of(names, width, high=high, bottom=0.55)
+            for i, line in enumerate(lines):
+                _draw(plot.axes, line, i)
+            self._scales(plot.axes, plot.high, plot.wide)
+            ends = [line.points[-1] for line in lines]
+            for i, place in enumerate(plot.places([end.mean for end in ends])):
+                plot.name(i, (ends[i].seconds, ends[i].mean), place, palette.series(i))
+            heading(plot.figure, axis_label(self.strength.metric, self.strength.info))
+            key(plot.figure, self._legend())
             return inline(
-                figure, name=self.name, description=description, css_class=css_class, title=title
+                plot.figure,
+                name=self.name,
+                description=self._description(),
+                css_class=css_class,
+                title=f"{self.strength.explainer}: strength of attacks against their time",
             )
 
     def _scales(self, axes: Axes, high: float, wide: float) -> None:
@@ -86,37 +75,8 @@ class StrengthPlot:
         axes.set_xlim(first, last)
         _time_axis(axes, first, last, wide)
         axes.set_xlabel("seconds per image (logarithmic)", fontsize=9, labelpad=4, loc="left")
-        axes.grid(visible=False, axis="x")
-        axes.grid(visible=True, axis="y")
         axes.locator_params(axis="y", nbins=max(3, int(high / 0.45)))
-        axes.tick_params(axis="both", length=0, pad=6, labelsize=9, labelcolor=palette.MUTED.light)
-        axes.spines["left"].set_visible(False)
-
-    def _name_lines(self, axes: Axes, labels: list[str], high: float, wide: float) -> None:
-        """Names beside the last points, moved apart just as far as letters need."""
-        low, top = axes.get_ylim()
-        ends = [line.points[-1] for line in self.strength.lines]
-        heights = [high * (end.mean - low) / (top - low) for end in ends]
-        rooms = [LETTER * (label.count("\n") + 1.4) for label in labels]
-        for i, place in enumerate(spread(heights, rooms, high)):
-            end, y = ends[i], low + place / high * (top - low)
-            axes.plot(
-                [end.seconds, axes.get_xlim()[1]],
-                [end.mean, y],
-                color=palette.series(i).light,
-                linewidth=0.8,
-                linestyle=(0, (1, 2)),
-                zorder=1,
-            )
-            axes.annotate(
-                labels[i],
-                (1 + 0.08 / wide, place / high),
-                xycoords="axes fraction",
-                va="center",
-                fontsize=9,
-                linespacing=1.2,
-                annotation_clip=False,
-            )
+        lines_at_values(axes)
 
     def _legend(self) -> list[Line2D]:
         ink, paper = palette.TEXT.light, palette.PAPER.light
@@ -139,25 +99,6 @@ class StrengthPlot:
             for point in line.points
         ]
         return f"{self.strength.metric} of {self.strength.explainer}. " + "; ".join(parts) + "."
-
-
-def spread(wanted: list[float], rooms: list[float], high: float) -> list[float]:
-    """Centres as near to those wanted as labels of these heights allow, within 0..high.
-
-    Labels keep the order of their lines. Going up, each is pushed above the one below it;
-    going down, each is pushed below the one above it or the upper end.
-    """
-    order = sorted(range(len(wanted)), key=lambda i: wanted[i])
-    places = list(wanted)
-    floor = 0.0
-    for i in order:
-        places[i] = max(places[i], floor + rooms[i] / 2)
-        floor = places[i] + rooms[i] / 2
-    ceiling = high
-    for i in reversed(order):
-        places[i] = min(places[i], ceiling - rooms[i] / 2)
-        ceiling = places[i] - rooms[i] / 2
-    return places
 
 
 def _label(line: Line, longest: int) -> str:

@@ -1,7 +1,6 @@
 """What a defence costs and what it buys: one mark per model, accuracy against stability of maps.
 
-Bars are 95 % intervals over images in both directions. Names stand at the right edge, moved
-apart as far as letters need, each joined to its mark by a dotted line.
+Bars are 95 % intervals over images in both directions.
 """
 
 import re
@@ -13,15 +12,14 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from robustlab.records.scorecard import Estimate
+from robustlab.records.scores import Estimate
 from robustlab.reporting import palette
-from robustlab.reporting.drift_plot import CHANCE, CHARACTER, cut
-from robustlab.reporting.strength_plot import spread
-from robustlab.reporting.svg import inline, new_figure, style
+from robustlab.reporting.frame import CHANCE, cut, heading, key, lines_at_values
+from robustlab.reporting.named_plot import NamedPlot, Names
+from robustlab.reporting.svg import inline, style
 from robustlab.reporting.wording import with_interval
 
-HEIGHT: Final = 3.0  # inches of the plot itself
-LETTER: Final = 0.165  # inches that one line of a label needs
+HEIGHT: Final = 3.0  # inches of the plot itself, if names need no more
 LONGEST: Final = {"wide": 26, "narrow": 13}  # characters in one line of a label
 TOP: Final = 1.03  # a little above the largest share
 STILL: Final[dict[str, Any]] = {
@@ -60,35 +58,25 @@ class TradeoffPlot:
 
     def draw(self, width: float, css_class: str) -> Markup:
         """The drawing, ``width`` inches wide."""
-        labels = [wrapped(p.label, LONGEST[css_class]) for p in self.points]
-        longest = max(len(part) for label in labels for part in label.split("\n"))
-        left, right, top, bottom = 0.5, 0.3 + CHARACTER * longest, 0.62, 0.52
-        rooms = [LETTER * (label.count("\n") + 1.35) for label in labels]
-        high, wide = max(HEIGHT, sum(rooms)), width - left - right
+        names = Names(
+            [wrapped(point.label, LONGEST[css_class]) for point in self.points],
+            line=0.165,
+            lines_more=1.35,
+            gap=0.2,
+            margin=0.3,
+            spacing=1.15,
+        )
         with style():
-            figure = new_figure(width, high + top + bottom)
-            whole = figure.get_figheight()
-            axes = figure.add_axes((left / width, bottom / whole, wide / width, high / whole))
-            self._scales(axes, wide)
+            high = max(HEIGHT, sum(names.rooms))
+            plot = NamedPlot.of(names, width, high=high, bottom=0.52)
+            self._scales(plot.axes, plot.wide)
             for point in self.points:
-                _mark(axes, point)
-            self._name_points(axes, labels, rooms, high, wide)
-            figure.text(
-                0.0, 1 - 0.33 / whole, self.metric, va="top", fontsize=9, color=palette.MUTED.light
-            )
-            figure.legend(
-                handles=self._legend(),
-                loc="upper left",
-                bbox_to_anchor=(0.0, 1.0),
-                ncols=3,
-                fontsize=9,
-                handletextpad=0.4,
-                columnspacing=1.4,
-                borderaxespad=0.0,
-                borderpad=0.2,
-            )
+                _mark(plot.axes, point)
+            self._name_points(plot)
+            heading(plot.figure, self.metric)
+            key(plot.figure, self._legend())
             return inline(
-                figure,
+                plot.figure,
                 name=self.name,
                 description=self._description(),
                 css_class=css_class,
@@ -107,43 +95,21 @@ class TradeoffPlot:
                 axes.axhline(level, zorder=1, **look)
         axes.locator_params(axis="x", nbins=max(3, int(wide / 0.55)))
         axes.set_xlabel("natural accuracy", fontsize=9, labelpad=4, loc="left")
-        axes.grid(visible=False, axis="x")
-        axes.grid(visible=True, axis="y")
-        axes.tick_params(axis="both", length=0, pad=6, labelsize=9, labelcolor=palette.MUTED.light)
-        axes.spines["left"].set_visible(False)
+        lines_at_values(axes)
 
-    def _name_points(
-        self, axes: Axes, labels: list[str], rooms: list[float], high: float, wide: float
-    ) -> None:
-        low, top = axes.get_ylim()
-        heights = [high * (_mean(p.stability) - low) / (top - low) for p in self.points]
-        for i, place in enumerate(spread(heights, rooms, high)):
-            point, y = self.points[i], low + place / high * (top - low)
-            edge = axes.get_xlim()[1]
-            axes.plot(
-                [_mean(point.accuracy), edge],
-                [_mean(point.stability), y],
-                color=palette.series(point.index).light,
-                linewidth=0.8,
-                linestyle=(0, (1, 2)),
-                zorder=1,
-            )
-            axes.plot(
-                [1 + 0.1 / wide],
-                [place / high],
-                transform=axes.transAxes,
+    def _name_points(self, plot: NamedPlot) -> None:
+        """Each name with the shape of its mark before it."""
+        places = plot.places([_mean(point.stability) for point in self.points])
+        for i, (point, place) in enumerate(zip(self.points, places, strict=True)):
+            plot.axes.plot(
+                [plot.beside(0.1)],
+                [place],
+                transform=plot.axes.transAxes,
                 clip_on=False,
                 **_look(point, 4.5),
             )
-            axes.annotate(
-                labels[i],
-                (1 + 0.2 / wide, place / high),
-                xycoords="axes fraction",
-                va="center",
-                fontsize=9,
-                linespacing=1.15,
-                annotation_clip=False,
-            )
+            spot = (_mean(point.accuracy), _mean(point.stability))
+            plot.name(i, spot, place, palette.series(point.index))
 
     def _legend(self) -> list[Line2D]:
         bar = {"color": palette.TEXT.light, "marker": "o", "markersize": 5.5, "linewidth": 1.4}

@@ -1,6 +1,6 @@
 """What a reader must know before believing a number, in a few words."""
 
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
 from robustlab.records import MetricInfo
 from robustlab.reporting.samples import Sample
@@ -12,18 +12,36 @@ FEW: Final = 10  # below this many images a percentile interval is clearly too n
 NEAR: Final = 0.1  # of the way from an unmoved map to chance that is left
 
 
+class Difference(Protocol):
+    """Attack minus control, with its interval; None where there is nothing to say."""
+
+    @property
+    def mean(self) -> float | None: ...
+    @property
+    def low(self) -> float | None: ...
+    @property
+    def high(self) -> float | None: ...
+
+
 def beats_control(difference: Interval, metric: MetricInfo, *, keeps_maps: bool = False) -> Verdict:
     """Whether the attack does more damage than its control, by the paired interval.
 
-    For an attack that ``keeps_maps``, whether it does less: that is what it wants. "no"
-    includes an interval that ends at zero: equal damage is not more. Without an interval
+    For an attack that ``keeps_maps``, whether it does less: that is what it wants.
+    """
+    return beyond_control(difference, falls=metric.higher_is_more_stable != keeps_maps)
+
+
+def beyond_control(difference: Difference, *, falls: bool) -> Verdict:
+    """Whether the attack is clearly beyond its control: below it for a value that ``falls``.
+
+    "no" includes an interval that ends at zero: equal damage is not more. Without an interval
     nothing is decided, and without a control there is no question.
     """
     if difference.mean is None:
         return ""
     if difference.low is None or difference.high is None:
         return "undecided"
-    if metric.higher_is_more_stable != keeps_maps:
+    if falls:
         least, most = -difference.high, -difference.low
     else:
         least, most = difference.low, difference.high

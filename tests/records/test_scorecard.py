@@ -9,15 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from robustlab.records.plain import dumps
-from robustlab.records.scorecard import (
-    LARGEST,
+from robustlab.records.scorecard import LARGEST, ModelCard, Scene, Scorecard
+from robustlab.records.scores import (
     Accuracy,
     Estimate,
     Faithfulness,
-    ModelCard,
     Robustness,
-    Scene,
-    Scorecard,
     Stability,
     Threat,
 )

@@ -16,6 +16,7 @@ from robustlab.records import BudgetSpec, CellSpec, ImageRow, RunRecord, Store, 
 from tests.reporting import fixture
 
 MODELS = ("natural", "adversarial", "rar_norm", "rar_sum_norm")
+SMALL = MODELS[:2]  # enough where a test asks what is missing
 EXPLAINERS = ("integrated_gradients", "gradient", "fixed_map")
 METRICS = ("top_100", "tau", "removal")
 NAMES = {"top_100": "top_k_intersection", "tau": "kendall", "removal": "deletion"}

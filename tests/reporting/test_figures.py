@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from robustlab.reporting import Run, figures, palette, summarise
-from robustlab.reporting.drift_plot import span
 from robustlab.reporting.figures import drift_figures, epsilon_figures
+from robustlab.reporting.frame import span
 from robustlab.reporting.wording import number
 
 

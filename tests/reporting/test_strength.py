@@ -1,10 +1,8 @@
 """Strength against time: seconds from the records, means from the summary, lines that say whose."""
 
 import json
-import random
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,7 @@ from robustlab import reporting
 from robustlab.records import CellSpec, RunRecord, Store
 from robustlab.reporting import Run, summarise
 from robustlab.reporting.strength import Strength, seconds_per_image, strengths
-from robustlab.reporting.strength_plot import StrengthPlot, spread
+from robustlab.reporting.strength_plot import StrengthPlot
 from robustlab.reporting.wording import number
 from tests.reporting import fixture, richer
 from tests.reporting.page import Node, parse
@@ -187,22 +185,3 @@ def test_lines_are_named_at_their_end_and_described(rich: Run) -> None:
             )
             assert said in desc.text
     assert StrengthPlot("s", strength).draw(5.6, "wide") == drawing
-
-
-def test_labels_do_not_overlap_and_keep_their_order() -> None:
-    shuffled = random.Random(0)
-    for _ in range(200):
-        count = shuffled.randint(1, 6)
-        rooms = [shuffled.choice((0.2, 0.4)) for _ in range(count)]
-        wanted = [shuffled.uniform(0, 2.6) for _ in range(count)]
-        places = spread(wanted, rooms, 2.6)
-        order = sorted(range(count), key=lambda i: wanted[i])
-        assert sorted(range(count), key=lambda i: places[i]) == order
-        edges = [(places[i] - rooms[i] / 2, places[i] + rooms[i] / 2) for i in order]
-        assert edges[0][0] >= -1e-9
-        assert edges[-1][1] <= 2.6 + 1e-9
-        assert all(b[0] >= a[1] - 1e-9 for a, b in pairwise(edges))
-
-
-def test_labels_with_room_stay_where_they_are() -> None:
-    assert spread([0.5, 2.0, 1.2], [0.2, 0.2, 0.2], 2.6) == [0.5, 2.0, 1.2]
