@@ -228,12 +228,14 @@ def train(
         return
     from robustlab.cli.progress import steps
     from robustlab.cli.tables import show_trainings
+    from robustlab.core.memory import keep_memory
     from robustlab.lab.find import find_experiment
     from robustlab.lab.run import train_networks
     from robustlab.lab.spec import load_spec
 
     spec = load_spec(find_experiment(name, RECIPES), overrides=set_ or (), smoke=smoke)
     folder = folder or Path("results") / (f"{spec.name}-smoke" if smoke else spec.name)
+    keep_memory()  # this process is ours
     with steps() as watch:
         records = train_networks(
             spec, folder, device=device, watch=watch, checkpoints=checkpoints, only=only or ()
@@ -260,12 +262,14 @@ def _run(spec: Any, folder: Path, device: str, workers: int | None, executor: st
     from robustlab.cli.progress import run_watcher
     from robustlab.cli.tables import show_outcome
     from robustlab.core.errors import InvalidInput, nearest
+    from robustlab.core.memory import keep_memory
     from robustlab.lab.run import run_experiment
 
     if executor not in ("local", "ray"):
         raise InvalidInput(
             "--executor", f"unknown {executor!r}", nearest(executor, ("local", "ray"))
         )
+    keep_memory()  # this process is ours
     try:
         outcome = run_experiment(
             spec,

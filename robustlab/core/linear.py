@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from robustlab.core.interposition import Call, Interposition
+from robustlab.core.subpixel import suits, transpose_2d
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +81,9 @@ class Layer:
         )  # fmt: skip
 
     def _transpose(self, s: Tensor, weight: Tensor, like: Tensor) -> Tensor:
+        if not self.transposed and suits(weight, self.stride, self.dilation, self.groups):
+            height, width = like.shape[-2:]
+            return transpose_2d(s, weight, self.stride[0], self.padding, (height, width))
         return torch.ops.aten.convolution_backward(
             s, like, weight, None, self.stride, self.padding, self.dilation, self.transposed,
             self.output_padding or (0,) * len(self.stride), self.groups, (True, False, False),

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import torch
 
 from robustlab.core.errors import MissingDependency, RobustlabError
+from robustlab.core.memory import keep_memory
 from robustlab.core.threads import one_thread
 from robustlab.lab.cell import run_cell
 from robustlab.lab.fine_tuning import run_fine_tuning
@@ -104,6 +105,7 @@ def _held_back() -> Iterator[None]:
 
 
 def _start_worker() -> None:
+    keep_memory()
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C does not wait for the cell at hand
     if hasattr(signal, "pthread_sigmask"):
@@ -128,6 +130,7 @@ def _on_ray(units: Sequence[Unit], folder: str, workers: int) -> Iterator[tuple[
     ray.init(ignore_reinit_error=True, log_to_driver=False, num_cpus=_ray_cpus(workers))
 
     def work(unit: Unit) -> Record:
+        keep_memory()
         torch.set_num_threads(1)
         return run(unit, folder)
 

@@ -1,0 +1,35 @@
+"""Freed memory stays with the process: seen in page faults, which is what it costs."""
+
+import sys
+
+import pytest
+
+from tests.cli.command import python
+
+FAULTS = """
+import resource, sys, torch
+from robustlab.core.memory import keep_memory
+torch.set_num_threads(1)
+kept = keep_memory() if sys.argv[1] == "keep" else False
+def work():
+    for _ in range(3):
+        graph = [torch.full((4_000_000,), 1.0) for _ in range(10)]  # 160 MB, 40,000 pages
+work()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+work()
+print(kept, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def faults(how):
+    kept, count = python(FAULTS, how).stdout.split()
+    return kept == "True", int(count)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only glibc can be asked")
+def test_a_process_keeps_what_it_has_had():
+    kept, count = faults("keep")
+    if not kept:
+        pytest.skip("not glibc")
+    assert count < 1000
+    assert faults("leave")[1] > 20 * count + 1000  # the canary: without it, page by page
