@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from robustlab.core.interposition import Call, Interposition
-from robustlab.core.subpixel import suits, transpose_2d
+from robustlab.core.subpixel import FEW, suits, transpose_2d
 
 
 @dataclass(frozen=True, eq=False)
@@ -273,6 +273,26 @@ def cheap_second_order() -> Interposition:
             "attention": attention,
         }
     )
+
+
+def cheap_first_order() -> Interposition:
+    """A mode in which the convolution that sees the picture has a quick way back (`subpixel`).
+
+    Only for gradients with respect to the picture, and of the first order: it gives none to
+    parameters.
+    """
+
+    def convolution(call: Call) -> Tensor:
+        weight = call.get("weight")
+        if call.input.ndim != weight.ndim or weight.shape[1] > FEW:
+            return call.native()
+        layer, x = layer_of(call)
+        if not suits(weight, layer.stride, layer.dilation, layer.groups):
+            return call.native()
+        bias = None if layer.bias is None else layer.bias.detach()
+        return layer.apply(x, weight.detach(), bias)
+
+    return Interposition({"conv": convolution})
 
 
 def _wants_gradient(weight: Tensor | None, bias: Tensor | None) -> bool:

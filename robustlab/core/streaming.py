@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from robustlab.core.errors import InvalidInput
 from robustlab.core.interposition import Interposition, Phase
-from robustlab.core.linear import cheap_second_order
+from robustlab.core.linear import cheap_first_order, cheap_second_order
 from robustlab.core.score import Score, check_targets, score_of
 from robustlab.core.wrapping import Wrapper
 
@@ -163,8 +163,8 @@ def explained_logit(logits: Tensor, targets: Tensor) -> Tensor:
 def _forward(
     model: nn.Module, images: Tensor, create_graph: bool, mode: Interposition | None
 ) -> Tensor:
-    """The model under cheap second derivatives (outside) and the explainer's rules (inside)."""
-    modes = [cheap_second_order()] if create_graph else []
+    """The model under cheap derivatives (outside) and the explainer's rules (inside)."""
+    modes = [cheap_second_order() if create_graph else cheap_first_order()]
     modes += [] if mode is None else [mode]
     with ExitStack() as stack:
         for active in modes:

@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from robustlab.core.linear import Layer
+from robustlab.core.streaming import input_gradient
 from robustlab.core.subpixel import suits, transpose_2d
 
 CASES = [
@@ -65,3 +66,22 @@ def test_a_layer_takes_it_for_few_channels_only(monkeypatch):
     assert not suits(weight, (1, 1), (1, 1), 1)
     assert not suits(weight, (2, 2), (2, 2), 1)
     assert not suits(weight, (2,), (1,), 1)
+
+
+@pytest.mark.parametrize("trainable", [False, True])
+def test_a_gradient_of_the_first_order_takes_it(monkeypatch, trainable):
+    net = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 4, 2, 1), torch.nn.ReLU(), torch.nn.Flatten())
+    net.double().requires_grad_(trainable)
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(3, 1, 8, 8, generator=generator, dtype=torch.float64)
+    targets = torch.tensor([0, 17, 40])
+    calls = []
+    monkeypatch.setattr(
+        "robustlab.core.linear.transpose_2d", lambda *a: calls.append(1) or transpose_2d(*a)
+    )
+    found = input_gradient(net, images, targets)
+    leaf = images.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(net(leaf).gather(1, targets[:, None]).sum(), leaf)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-13)
+    assert calls == [1]
+    assert all(p.grad is None for p in net.parameters())
