@@ -10,7 +10,8 @@ tensor([-1.], dtype=torch.float64)
 >>> build("top_k_intersection", k=2)(clean, clean.flip(2))
 tensor([1.], dtype=torch.float64)
 
-``agreement`` compares values pixel by pixel, ``ranks`` only their order, ``location``
+``agreement`` compares values pixel by pixel, ``ranks`` only their order, ``overlap`` the most
+important areas, ``features`` sign and place of the most important pixels, ``location``
 where the mass lies, ``fooling`` whether it lies where a manipulation wants it;
 ``localisation`` holds one map against a known region, and ``faithfulness`` asks the model
 whether it uses what one map points at. A number never
@@ -25,9 +26,11 @@ from robustlab.core import tables
 from robustlab.core.types import AnyMetric
 from robustlab.metrics.agreement import SSIM, Cosine, MeanSquaredError, Pearson, RelativeL2
 from robustlab.metrics.faithfulness import Deletion, Insertion, PixelFlipping
+from robustlab.metrics.features import RankAgreement, SignAgreement
 from robustlab.metrics.fooling import FoolingSuccessRate
 from robustlab.metrics.localisation import EnergyInRegion, PointingGame
-from robustlab.metrics.location import CenterShift
+from robustlab.metrics.location import CenterShift, EarthMoversDistance
+from robustlab.metrics.overlap import IoU, LensPrecision, LensRecall
 from robustlab.metrics.ranks import Kendall, Spearman, TopKIntersection
 
 METRICS: Final[Mapping[str, type[AnyMetric]]] = {
@@ -40,6 +43,12 @@ METRICS: Final[Mapping[str, type[AnyMetric]]] = {
     "mse": MeanSquaredError,
     "relative_l2": RelativeL2,
     "center_shift": CenterShift,
+    "emd": EarthMoversDistance,
+    "iou": IoU,
+    "lens_recall": LensRecall,
+    "lens_precision": LensPrecision,
+    "sign_agreement": SignAgreement,
+    "rank_agreement": RankAgreement,
     "energy_in_region": EnergyInRegion,
     "pointing_game": PointingGame,
     "fooling_success_rate": FoolingSuccessRate,

@@ -12,6 +12,7 @@ import robustlab.metrics
 from robustlab.core.tables import options_of
 from robustlab.metrics import METRICS, build
 from robustlab.metrics.agreement import Cosine, Pearson
+from robustlab.metrics.concentration import Complexity, Sparseness
 from robustlab.metrics.pairs import check_pair
 from robustlab.metrics.ranks import Spearman, TopKIntersection
 from tests.metrics.battery import PAIRWISE, check_metric
@@ -24,6 +25,17 @@ CLAIMS = {
     "center_shift": {"positionless": False},
     "relative_l2": {"symmetric": False},
     "fooling_success_rate": {"symmetric": False, "positionless": False},
+    "emd": {"positionless": False},
+    "iou": {"positionless": False},
+    "lens_recall": {"symmetric": False, "positionless": False},
+    "lens_precision": {"symmetric": False, "positionless": False},
+    "sign_agreement": {"positionless": False},
+    "rank_agreement": {"positionless": False},
+}
+# What an option gives up, or wins.
+CLAIMS_WITH = {
+    ("kendall", "within"): {"symmetric": False, "positionless": False},
+    ("iou", "threshold"): {"positionless": True},
 }
 VARIANTS = [
     ("top_k_intersection", {"k": 20}),
@@ -45,12 +57,35 @@ VARIANTS = [
     ("fooling_success_rate", {}),
     ("fooling_success_rate", {"goal": "top_k"}),
     ("fooling_success_rate", {"goal": "center_mass", "low": 0.02}),
+    ("kendall", {"within": 20}),
+    ("kendall", {"within": 156}),
+    ("emd", {}),
+    ("emd", {"ground": "city_block"}),
+    ("iou", {}),
+    ("iou", {"share": 1.0}),
+    ("iou", {"threshold": 0.5}),
+    ("iou", {"threshold": 1.0}),
+    ("lens_recall", {"k": 20}),
+    ("lens_recall", {"k": 1, "window": 3}),
+    ("lens_recall", {"k": 20, "window": 0}),
+    ("lens_precision", {"k": 20}),
+    ("lens_precision", {"k": 156, "window": 40}),
+    ("sign_agreement", {"k": 20}),
+    ("sign_agreement", {"k": 156}),
+    ("rank_agreement", {"k": 20}),
+    ("rank_agreement", {"k": 156}),
 ]
+
+# Metrics of a single map, which no experiment can name yet.
+WAITING = {Sparseness, Complexity}
 
 
 @pytest.mark.parametrize(("name", "options"), VARIANTS, ids=str)
 def test_metric_keeps_its_promises(name, options):
-    check_metric(build(name, **options), **CLAIMS.get(name, {}))
+    claims = dict(CLAIMS.get(name, {}))
+    for option in options:
+        claims |= CLAIMS_WITH.get((name, option), {})
+    check_metric(build(name, **options), **claims)
 
 
 def test_every_metric_of_two_maps_is_in_the_battery():
@@ -68,8 +103,8 @@ def test_table_holds_exactly_the_rooms_public_classes():
         for key, value in vars(module).items()
         if isinstance(value, type) and value.__module__ == module.__name__ and key[0] != "_"
     }
-    assert public == set(METRICS.values())
-    assert len(METRICS) == len(public), "one name per class"
+    assert public - WAITING == set(METRICS.values())
+    assert len(METRICS) == len(public - WAITING), "one name per class"
 
 
 @pytest.mark.parametrize("name", PAIRWISE)

@@ -80,10 +80,16 @@ def test_top_k_fills_up_with_the_first_of_the_ties():
 
 def test_rank_metrics_agree_on_the_path_without_numpy(monkeypatch):
     a, b = (torch.from_numpy(m) for m in make("tied", seed=4))
-    names = [("spearman", {}), ("top_k_intersection", {"k": 60})]
+    names = [
+        ("spearman", {}),
+        ("kendall", {}),
+        ("kendall", {"within": 90}),
+        ("top_k_intersection", {"k": 60}),
+    ]
     expected = [build(name, **options)(a, b) for name, options in names]
-    monkeypatch.setattr("robustlab.metrics.ranks._on_cpu", lambda _: False)
-    monkeypatch.setattr("robustlab.metrics.ranks.np", None)
+    for module in ("ranks", "ordering"):
+        monkeypatch.setattr(f"robustlab.metrics.{module}._on_cpu", lambda _: False)
+        monkeypatch.setattr(f"robustlab.metrics.{module}.np", None)
     for (name, options), value in zip(names, expected, strict=True):
         assert torch.equal(build(name, **options)(a, b), value)
 

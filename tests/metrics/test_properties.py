@@ -29,8 +29,12 @@ drawn = hnp.arrays(np.int64, SHAPE, elements=st.integers(-50, 50)).map(
 varied = drawn.filter(lambda m: bool((m.amin((1, 2)) < m.amax((1, 2))).all()))
 
 
+TOP = ("top_k_intersection", "lens_recall", "lens_precision", "sign_agreement", "rank_agreement")
+ONE_WAY = ("relative_l2", "lens_recall", "lens_precision")
+
+
 def make(name):
-    return build(name, k=K) if name == "top_k_intersection" else build(name)
+    return build(name, k=K) if name in TOP else build(name)
 
 
 def same(got, expected, atol=1e-12):
@@ -46,23 +50,26 @@ def test_bounds_identity_and_symmetry(a, b, name):
     assert ((low <= value) & (value <= high)).all()
     best = high if metric.higher_is_more_stable else low
     same(metric(a, a), torch.full((2,), best, dtype=torch.float64))
-    if name != "relative_l2":
+    if name not in ONE_WAY:
         same(metric(b, a), value)
 
 
 @quick
 @given(a=varied, b=varied, c=st.floats(0.01, 100))
 def test_rank_metrics_are_blind_to_increasing_maps(a, b, c):
-    for name in ("top_k_intersection", "spearman", "kendall"):
+    by_value = ("top_k_intersection", "spearman", "kendall", "lens_recall", "lens_precision", "iou")
+    for name in by_value:
         value = make(name)(a, b)
         same(make(name)(c * a, b), value)
         same(make(name)(a, b.sign() * b.abs().sqrt() + 7), value)
+    for name in ("sign_agreement", "rank_agreement"):  # by |value|: nothing may be added
+        same(make(name)(c * a, b.sign() * b.abs().sqrt()), make(name)(a, b))
 
 
 @quick
 @given(a=varied, b=varied, c=st.floats(0.01, 100))
 def test_positive_scaling_elsewhere(a, b, c):
-    for name in ("pearson", "cosine", "ssim", "mse", "center_shift"):
+    for name in ("pearson", "cosine", "ssim", "mse", "center_shift", "emd"):
         same(make(name)(c * a, b), make(name)(a, b), atol=1e-9)
     same(make("relative_l2")(c * a, c * b), make("relative_l2")(a, b), atol=1e-9)
     same(build("mse", scale="sum")(c * a, b), build("mse", scale="sum")(a, b))
@@ -75,6 +82,17 @@ def test_positive_scaling_elsewhere(a, b, c):
 def test_an_order_and_its_reverse(order, name):
     a = torch.tensor(order, dtype=torch.float64).view(1, 11, 12)
     same(make(name)(a, -a), torch.tensor([-1.0]).double())
+
+
+@quick
+@given(a=st.permutations(range(132)), b=st.permutations(range(132)))
+def test_kendall_within_is_blind_to_increasing_maps_and_to_the_rest(a, b):
+    a, b = (torch.tensor(m, dtype=torch.float64).view(1, 11, 12) for m in (a, b))
+    metric = build("kendall", within=K)
+    value = metric(a, b)
+    same(metric(a.square(), b.sqrt() + 7), value)
+    same(metric(a, torch.where(a >= 132 - K, b, -b)), value)
+    same(metric(a, -b), -value)
 
 
 @quick
@@ -108,6 +126,13 @@ RAMP = torch.arange(144.0).view(1, 12, 12) - 40
         ("relative_l2", ZERO, RAMP, 1),
         ("relative_l2", RAMP, ZERO, 1),
         ("center_shift", ZERO, ONE, 0),
+        ("emd", ZERO, ONE, 0),
+        *[(name, ZERO, ONE, 1) for name in ("iou", "lens_recall", "lens_precision")],
+        ("sign_agreement", ZERO, ONE, 0),  # the same pixels, but zero is no plus
+        ("sign_agreement", ZERO, ZERO, 1),
+        ("sign_agreement", -ONE, ONE, 0),
+        ("rank_agreement", ZERO, ONE, 1),
+        ("rank_agreement", ZERO, -RAMP, 0),  # the middle against the first
         ("top_k_intersection", ZERO, ONE, 1),
         ("top_k_intersection", ZERO, RAMP, 0),  # the first K against the last K
     ],
@@ -142,7 +167,9 @@ def test_a_map_of_one_pixel(name):
 @pytest.mark.parametrize(
     ("name", "options"),
     [("ssim", {"scale": "none"}), ("relative_l2", {}), ("mse", {}), ("mse", {"scale": "sum"})]
-    + [(name, {}) for name in ("pearson", "cosine", "spearman", "ssim", "center_shift")],
+    + [(name, {}) for name in ("pearson", "cosine", "spearman", "ssim", "center_shift")]
+    + [("kendall", {}), ("emd", {}), ("iou", {}), ("iou", {"threshold": 0.5})]
+    + [(name, {"k": K}) for name in TOP],
 )
 def test_maps_near_the_ends_of_float64(name, options, power):
     r = np.random.default_rng(12)
@@ -190,7 +217,12 @@ def test_correlation_chance_floor(name):
     assert abs(value.mean().item()) < 3.5 * value.std().item() / math.sqrt(200)
 
 
-@pytest.mark.parametrize("name", ["cosine", "ssim", "mse", "relative_l2", "center_shift"])
+NO_FLOOR = """
+    cosine ssim mse relative_l2 center_shift emd lens_recall lens_precision sign_agreement
+"""
+
+
+@pytest.mark.parametrize("name", NO_FLOOR.split())
 def test_no_chance_floor_without_a_closed_form(name):
     assert make(name).chance(144) is None
 
@@ -209,9 +241,18 @@ def test_default_k_is_the_papers():
 
 
 @pytest.mark.parametrize("k", [0, -3, 2.5, True])
-def test_k_must_be_a_positive_whole_number(k):
+@pytest.mark.parametrize("name", TOP)
+def test_k_must_be_a_positive_whole_number(k, name):
     with pytest.raises(InvalidInput, match="k: must be"):
-        TopKIntersection(k=k)
+        METRICS[name](k=k)
+
+
+@pytest.mark.parametrize("name", TOP)
+def test_no_metric_takes_more_pixels_than_there_are(name):
+    with pytest.raises(InvalidInput, match=r"k: 145 .* 144 pixels"):
+        build(name, k=145)(RAMP, RAMP)
+    with pytest.raises(InvalidInput, match=r"within: 145 .* 144 pixels"):
+        build("kendall", within=145)(RAMP, RAMP)
 
 
 @pytest.mark.parametrize("shape", [(1, 10, 30), (1, 30, 10)])
@@ -231,6 +272,13 @@ def test_ssim_needs_a_whole_window(shape):
         ("top_k_intersection", {"k": 0}, "top_k_intersection.k"),
         ("top_k_intersection", {"top": 5}, "top_k_intersection.top"),
         ("spearman", {"k": 5}, "spearman.k"),
+        ("kendall", {"within": 1}, "kendall.within"),
+        ("lens_recall", {"window": -1}, "lens_recall.window"),
+        ("iou", {"share": 0.0}, "iou.share"),
+        ("iou", {"share": 1.5}, "iou.share"),
+        ("iou", {"share": math.nan}, "iou.share"),
+        ("iou", {"threshold": 0.0}, "iou.threshold"),
+        ("emd", {"ground": "manhattan"}, "emd.ground"),
         ("spaerman", {}, "metric"),
     ],
 )
