@@ -63,6 +63,7 @@ def test_a_layer_takes_it_for_few_channels_only(monkeypatch):
     assert calls == [1]
     wide = weight.repeat(1, 2, 1, 1)
     assert not suits(wide, (2, 2), (1, 1), 1)
+    assert not suits(weight[..., :3, :3], (2, 2), (1, 1), 1)
     assert not suits(weight, (1, 1), (1, 1), 1)
     assert not suits(weight, (2, 2), (2, 2), 1)
     assert not suits(weight, (2,), (1,), 1)
