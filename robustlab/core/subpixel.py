@@ -2,7 +2,7 @@
 
 The library's own takes a slow road where the result has one or three channels, which is what
 every gradient with respect to a picture ends in: this one is two to four times as fast there on
-a CPU (``make bench``).
+a CPU (``python -m benchmarks.first_layer``).
 """
 
 from typing import Final
