@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any, Literal
 
 import torch
@@ -37,22 +38,24 @@ def default_workers(cells: int, device: str) -> int:
 
 
 def execute(
-    units: Sequence[Unit], folder: str, *, workers: int, executor: Executor = "local"
+    waves: Sequence[Sequence[Unit]], folder: str, *, workers: int, executor: Executor = "local"
 ) -> Iterator[tuple[Unit, Record]]:
-    """Run units of work and yield each with its record as it is done, in any order.
+    """Run units of work and yield each with its record as it is done, in any order in its wave.
+
+    A wave begins when all before it are done: it looks at what they have trained.
 
     Raises:
         RobustlabError: a worker process died (killed, or out of memory); what was finished
             is stored and a second run goes on from there.
     """
     if executor == "ray":
-        yield from _on_ray(units, folder, workers)
+        yield from _on_ray(waves, folder, workers)
     elif workers == 1:
         with one_thread():
-            for unit in units:
+            for unit in chain.from_iterable(waves):
                 yield unit, run(unit, folder)
     else:
-        yield from _in_processes(units, folder, workers)
+        yield from _in_processes(waves, folder, workers)
 
 
 def run(unit: Unit, folder: str) -> Record:
@@ -65,19 +68,20 @@ def run(unit: Unit, folder: str) -> Record:
 
 
 def _in_processes(
-    units: Sequence[Unit], folder: str, workers: int
+    waves: Sequence[Sequence[Unit]], folder: str, workers: int
 ) -> Iterator[tuple[Unit, Record]]:
     context = multiprocessing.get_context("spawn")  # a forked torch can hang on its locks
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
     try:
-        # dearest first, so that no worker starts a long cell when the others are done
-        with _held_back():  # a worker interrupted in its imports would print a traceback
-            waiting = {
-                pool.submit(run, unit, folder): unit
-                for unit in sorted(units, key=lambda u: -u.cost)
-            }
-        for future in as_completed(waiting):
-            yield waiting[future], future.result()
+        for units in waves:
+            # dearest first, so that no worker starts a long cell when the others are done
+            with _held_back():  # a worker interrupted in its imports would print a traceback
+                waiting = {
+                    pool.submit(run, unit, folder): unit
+                    for unit in sorted(units, key=lambda u: -u.cost)
+                }
+            for future in as_completed(waiting):
+                yield waiting[future], future.result()
     except KeyboardInterrupt:
         for child in multiprocessing.active_children():
             child.kill()  # at once: a half-started worker would complain of a lost parent
@@ -121,7 +125,9 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _on_ray(units: Sequence[Unit], folder: str, workers: int) -> Iterator[tuple[Unit, Record]]:
+def _on_ray(
+    waves: Sequence[Sequence[Unit]], folder: str, workers: int
+) -> Iterator[tuple[Unit, Record]]:
     """On the Ray cluster of this environment, or a local one; the folder must be shared."""
     try:
         import ray
@@ -135,10 +141,11 @@ def _on_ray(units: Sequence[Unit], folder: str, workers: int) -> Iterator[tuple[
         return run(unit, folder)
 
     remote = ray.remote(num_cpus=1)(work)
-    waiting: dict[Any, Unit] = {remote.remote(unit): unit for unit in units}
-    while waiting:
-        done, _ = ray.wait(list(waiting), num_returns=1)
-        yield waiting.pop(done[0]), ray.get(done[0])
+    for units in waves:
+        waiting: dict[Any, Unit] = {remote.remote(unit): unit for unit in units}
+        while waiting:
+            done, _ = ray.wait(list(waiting), num_returns=1)
+            yield waiting.pop(done[0]), ray.get(done[0])
 
 
 def _ray_cpus(workers: int) -> int | None:

@@ -100,13 +100,13 @@ def run_experiment(
     unreadable = [str(p) for p in problems if p.path.stem in planned]
     watcher.start(plan, [*(unit for wave in waves for unit in wave), *todo], unreadable)
     crashed: list[tuple[str, str]] = []
+    waves = [wave for wave in (*waves, todo) if wave]
+    count = workers or default_workers(max(map(len, waves), default=1), device)
     try:
-        for batch in (*waves, todo):  # each looks at what those before it have trained
-            count = workers or default_workers(len(batch), device)
-            for unit, record in execute(batch, str(folder), workers=count, executor=executor):
-                if record.outcome == "crashed":
-                    crashed.append((unit.title, record.error))
-                watcher.done(unit, record)
+        for unit, record in execute(waves, str(folder), workers=count, executor=executor):
+            if record.outcome == "crashed":
+                crashed.append((unit.title, record.error))
+            watcher.done(unit, record)
     finally:
         watcher.finish()
     write_outputs(Path(folder), device)
