@@ -310,11 +310,16 @@ class RegionMetric(Protocol):
 
 @runtime_checkable
 class ModelMetric(Protocol):
-    """A metric of one map that asks the model whether it uses what the map points at."""
+    """A metric of one map that asks the model whether it uses what the map points at.
+
+    ``only_order``: the map's values matter by their order alone, so that chance is any
+    random order; else it is the map's own values in random places.
+    """
 
     name: ClassVar[str]
     higher_is_more_stable: ClassVar[bool]
     bounds: ClassVar[tuple[float, float]]
+    only_order: ClassVar[bool]
 
     def assess(
         self, model: nn.Module, images: Tensor, targets: Tensor, maps: Tensor, ids: Sequence[str]
@@ -331,4 +336,23 @@ class ModelMetric(Protocol):
         ...
 
 
-AnyMetric = Metric | RegionMetric | ModelMetric
+@runtime_checkable
+class MapMetric(Protocol):
+    """A metric of one map alone: what it is like, not whether it is right or has moved.
+
+    Neither end is the better one, and chance is no question: a map whose values are shuffled
+    has the same value. ``higher_is_more_stable`` says which end its source calls easier to
+    read; nothing is judged by it.
+    """
+
+    name: ClassVar[str]
+    higher_is_more_stable: ClassVar[bool]
+    bounds: ClassVar[tuple[float, float]]
+
+    def describe(self, maps: Tensor) -> Tensor:
+        """``[B,H,W]`` in, ``[B]`` float64 out."""
+        ...
+
+
+OneMapMetric = RegionMetric | ModelMetric | MapMetric
+AnyMetric = Metric | OneMapMetric

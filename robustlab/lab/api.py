@@ -21,7 +21,14 @@ from robustlab.core.judge import (
     pose,
 )
 from robustlab.core.streaming import logits_of
-from robustlab.core.types import Attack, Explainer, ModelAttack, ModelMetric, RegionMetric
+from robustlab.core.types import (
+    Attack,
+    Explainer,
+    MapMetric,
+    ModelAttack,
+    ModelMetric,
+    RegionMetric,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +44,8 @@ class AttackResult(Judged):
             raise InvalidInput("metric", f"{metric!r} compares a map with a region, not two maps")
         if isinstance(measure, ModelMetric):
             raise InvalidInput("metric", f"{metric!r} asks the model about one map, not two maps")
+        if isinstance(measure, MapMetric):
+            raise InvalidInput("metric", f"{metric!r} describes one map, it does not compare two")
         return measure(self.clean_maps, self.maps)
 
 

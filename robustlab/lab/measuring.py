@@ -11,7 +11,7 @@ from robustlab.core.judge import Trial, reexplain
 from robustlab.core.randomness import generator
 from robustlab.core.regions import pixels_in
 from robustlab.core.streaming import logits_of
-from robustlab.core.types import Metric, ModelMetric, Problem, RegionMetric
+from robustlab.core.types import MapMetric, Metric, ModelMetric, Problem, RegionMetric
 from robustlab.data import Dataset
 from robustlab.lab.accounts import account
 from robustlab.lab.facts import facts_of, shared_facts
@@ -120,8 +120,12 @@ def _numbers(
             regions = region_masks(dataset, cell.ids, clean.maps)
             numbers.chance[label] = metric.chance_in(regions).tolist()
         elif isinstance(metric, ModelMetric):
-            numbers.chance[label] = orders[label]
-        else:
+            numbers.chance[label] = (
+                orders[label]
+                if metric.only_order
+                else _asked(metric, after, _shuffled(after.maps, cell.ids))
+            )
+        elif not isinstance(metric, MapMetric):  # to which places are all the same
             numbers.chance[label] = _chance(metric, clean.maps, unrelated)
     numbers.facts.update(facts_of(cell, clean, trial, after.maps))
     model, source = model_of(cell), data_of(cell)
@@ -140,6 +144,8 @@ def values_of(
             found[label] = metric.measure(after.maps, regions).tolist()
         elif isinstance(metric, ModelMetric):
             found[label] = _asked(metric, after, after.maps)
+        elif isinstance(metric, MapMetric):
+            found[label] = metric.describe(after.maps).tolist()
         else:
             found[label] = metric(clean, after.maps).tolist()
     return found
@@ -158,9 +164,14 @@ def _asked(metric: ModelMetric, after: Problem, maps: Tensor) -> list[float]:
 def _random_orders(cell: Cell, seen: Sequence[Problem]) -> dict[Target, dict[str, list[float]]]:
     """What pixels in random order score with metrics that ask the model, by target policy.
 
-    On the disturbed image. No map enters, so explainers of the same class share the number.
+    On the disturbed image. No map enters, so explainers of the same class share the number;
+    metrics to which a map's values matter are left out.
     """
-    asking = {k: metric for k, metric in cell.metrics.items() if isinstance(metric, ModelMetric)}
+    asking = {
+        k: metric
+        for k, metric in cell.metrics.items()
+        if isinstance(metric, ModelMetric) and metric.only_order
+    }
     policies = {m.target: after for m, after in zip(cell.measured, seen, strict=True)}
     return {
         target: {k: _asked(metric, after, random_map(after)) for k, metric in asking.items()}

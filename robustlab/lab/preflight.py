@@ -13,6 +13,7 @@ from robustlab.core.errors import InvalidInput, NotDifferentiable
 from robustlab.core.judge import check_labels, choose_targets
 from robustlab.core.streaming import logits_of
 from robustlab.core.types import (
+    MapMetric,
     ModelAttack,
     ModelMetric,
     Problem,
@@ -44,6 +45,8 @@ def preflight(plan: Plan, dataset: Dataset) -> None:
         with located(f"metrics.{i}", label):
             if isinstance(metric, RegionMetric):
                 metric.measure(zeros, region_masks(dataset, batch.ids, zeros))
+            elif isinstance(metric, MapMetric):
+                metric.describe(zeros)
             elif not isinstance(metric, ModelMetric):  # which waits for a model
                 metric(zeros, zeros)
     for cell in {c.model.label: c for c in plan.cells}.values():

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from robustlab.core.judge import Trial, saved
-from robustlab.core.types import Metric, ModelMetric, Problem, RegionMetric
+from robustlab.core.types import Metric, OneMapMetric, Problem
 from robustlab.lab.measuring import afterwards, explained, values_of
 from robustlab.lab.origins import data_of, load_data
 from robustlab.lab.units import Cell
@@ -52,7 +52,7 @@ def saved_rows(
 def _first_drift(cell: Cell) -> Drift | None:
     """The first metric of two maps; None if all are about one."""
     for label, metric in cell.metrics.items():
-        if not isinstance(metric, RegionMetric | ModelMetric):
+        if not isinstance(metric, OneMapMetric):
             return label, metric
     return None
 

@@ -14,7 +14,9 @@ tensor([1.], dtype=torch.float64)
 important areas, ``features`` sign and place of the most important pixels, ``location``
 where the mass lies, ``fooling`` whether it lies where a manipulation wants it;
 ``localisation`` holds one map against a known region, and ``faithfulness`` asks the model
-whether it uses what one map points at. A number never
+whether it uses what one map points at, by removing pixels in its order; ``road`` does so
+without leaving a trace, and ``infidelity`` asks for the values. ``concentration`` describes
+one map alone. A number never
 depends on the other images of the batch, and is finite for every pair of finite maps,
 constant and all-zero ones included.
 """
@@ -25,13 +27,16 @@ from typing import Any, Final
 from robustlab.core import tables
 from robustlab.core.types import AnyMetric
 from robustlab.metrics.agreement import SSIM, Cosine, MeanSquaredError, Pearson, RelativeL2
+from robustlab.metrics.concentration import Complexity, Sparseness
 from robustlab.metrics.faithfulness import Deletion, Insertion, PixelFlipping
 from robustlab.metrics.features import RankAgreement, SignAgreement
 from robustlab.metrics.fooling import FoolingSuccessRate
+from robustlab.metrics.infidelity import Infidelity
 from robustlab.metrics.localisation import EnergyInRegion, PointingGame
 from robustlab.metrics.location import CenterShift, EarthMoversDistance
 from robustlab.metrics.overlap import IoU, LensPrecision, LensRecall
 from robustlab.metrics.ranks import Kendall, Spearman, TopKIntersection
+from robustlab.metrics.road import Road
 
 METRICS: Final[Mapping[str, type[AnyMetric]]] = {
     "top_k_intersection": TopKIntersection,
@@ -55,6 +60,10 @@ METRICS: Final[Mapping[str, type[AnyMetric]]] = {
     "deletion": Deletion,
     "insertion": Insertion,
     "pixel_flipping": PixelFlipping,
+    "road": Road,
+    "infidelity": Infidelity,
+    "sparseness": Sparseness,
+    "complexity": Complexity,
 }
 
 

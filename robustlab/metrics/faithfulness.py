@@ -1,4 +1,4 @@
-"""Does the model use what the map points at? Metrics of one map that ask the model.
+"""Does the model use what the map points at? Pixels removed, or shown, in the map's order.
 
 All three walk through one picture's pixels in the map's order and read the softmax
 probability of the target on the way. Pixels are compared by value, so of a signed map the
@@ -7,19 +7,15 @@ most positive come first; of equal ones the first in reading order. Only the ord
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from robustlab.core.blur import gaussian_blur
-from robustlab.core.errors import InvalidInput, nearest
-from robustlab.core.score import score_of
-from robustlab.core.streaming import copies, run_model
+from robustlab.core.errors import InvalidInput
 from robustlab.core.types import Passes
-from robustlab.metrics.pairs import home
-
-Baseline = Literal["black", "mean", "blur"]
+from robustlab.metrics.asking import answers, places, scored
+from robustlab.metrics.stand_in import Baseline, check_baseline, stand_in
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,12 +28,16 @@ class _Removal:
             whose standard deviation is ``blur`` times its shorter side.
     """
 
+    only_order: ClassVar[bool] = True
     steps: int = 28
     baseline: Baseline = "mean"
     blur: float = 0.15
 
     def __post_init__(self) -> None:
-        _check_options(self.steps, self.baseline, self.blur)
+        steps = self.steps
+        if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
+            raise InvalidInput("steps", f"must be a whole number of at least 1, got {steps!r}")
+        check_baseline(self.baseline, self.blur)
 
     def cost(self) -> Passes:
         return Passes(self.steps + 1, 0)
@@ -71,7 +71,7 @@ class Deletion(_Removal):
     def assess(
         self, model: nn.Module, images: Tensor, targets: Tensor, maps: Tensor, ids: Sequence[str]
     ) -> Tensor:
-        removed = _stand_in(images, self.baseline, self.blur)
+        removed = stand_in(images, self.baseline, self.blur)
         return _area(*_walk(model, images, removed, targets, maps, self.steps))
 
 
@@ -105,7 +105,7 @@ class Insertion(_Removal):
     def assess(
         self, model: nn.Module, images: Tensor, targets: Tensor, maps: Tensor, ids: Sequence[str]
     ) -> Tensor:
-        hidden = _stand_in(images, self.baseline, self.blur)
+        hidden = stand_in(images, self.baseline, self.blur)
         return _area(*_walk(model, hidden, images, targets, maps, self.steps))
 
 
@@ -142,7 +142,7 @@ class PixelFlipping(_Removal):
     def assess(
         self, model: nn.Module, images: Tensor, targets: Tensor, maps: Tensor, ids: Sequence[str]
     ) -> Tensor:
-        removed = _stand_in(images, self.baseline, self.blur)
+        removed = stand_in(images, self.baseline, self.blur)
         _, said = _walk(model, images, removed, targets, maps, self.steps)
         return (said[:1] - said).mean(0)
 
@@ -153,7 +153,7 @@ def _walk(
     """Shares of pixels ``[steps+1]`` that have gone from ``start`` to ``end`` in the map's
     order, and what the model then says of the target, ``[steps+1,B]`` in float64.
     """
-    place = _places(maps, start)
+    place = places(maps, start)
     pixels = place[0].numel() if len(place) else steps
     if steps > pixels:
         raise InvalidInput("steps", f"{steps} is more than the {pixels} pixels of a map")
@@ -162,50 +162,10 @@ def _walk(
     def alter(part: Tensor, k: int, where: slice) -> Tensor:
         return torch.where((place[where] < cuts[k]).unsqueeze(1), end[where], part)
 
-    said = torch.empty(steps + 1, len(start), dtype=torch.float64, device=home(start.device))
-    # not inference_mode: what a model caches in there could never again be differentiated
-    with torch.no_grad():
-        for ks, where, stack in copies(start.detach(), steps + 1, alter) if len(start) else ():
-            logits = run_model(model, stack).to(said)
-            labels = targets[where].to(said.device).repeat(len(ks))
-            said[ks.start : ks.stop, where] = score_of(logits, labels, "prob").view(len(ks), -1)
+    said = answers(model, start, targets, steps + 1, alter, scored("prob"))
     return [cut / pixels for cut in cuts], said
 
 
 def _area(shares: Sequence[float], said: Tensor) -> Tensor:
     """Trapezoids; rounding may leave the bounds by a hair."""
     return torch.trapezoid(said, said.new_tensor(shares), dim=0).clamp(0.0, 1.0)
-
-
-def _places(maps: Tensor, images: Tensor) -> Tensor:
-    """When each pixel's turn comes, ``[B,H,W]``: 0 is the most important one."""
-    if not isinstance(maps, Tensor) or maps.ndim != 3 or maps.is_complex():
-        raise InvalidInput("maps", "expected real maps [B,H,W]")
-    if images.ndim != 4 or maps.shape != (len(images), *images.shape[2:]):
-        raise InvalidInput(
-            "maps", f"shape {tuple(maps.shape)} does not fit images {tuple(images.shape)}"
-        )
-    if not bool(torch.isfinite(maps).all()):
-        raise InvalidInput("maps", "contains NaN or infinite values")
-    flat = maps.detach().to(images.device).flatten(1) + 0.0  # −0 and 0 are a tie
-    order = flat.argsort(dim=1, descending=True, stable=True)
-    return order.argsort(dim=1).view(maps.shape)
-
-
-def _stand_in(images: Tensor, baseline: Baseline, blur: float) -> Tensor:
-    """What a pixel shows that has been removed, ``[B,C,H,W]``."""
-    if baseline == "black":
-        return torch.zeros_like(images)
-    if baseline == "mean":
-        return images.mean((2, 3), keepdim=True).expand_as(images)
-    return gaussian_blur(images, blur * min(images.shape[-2:]))
-
-
-def _check_options(steps: int, baseline: str, blur: float) -> None:
-    if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
-        raise InvalidInput("steps", f"must be a whole number of at least 1, got {steps!r}")
-    if baseline not in get_args(Baseline):
-        known = get_args(Baseline)
-        raise InvalidInput("baseline", f"unknown baseline {baseline!r}", nearest(baseline, known))
-    if not blur > 0:
-        raise InvalidInput("blur", f"must be above 0, got {blur}")

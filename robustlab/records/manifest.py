@@ -90,6 +90,7 @@ class MetricInfo:
 
     ``of_region``: it looks at one map and a known region, so its value is no drift.
     ``of_model``: it looks at one map and asks the model, so its value is no drift either.
+    ``of_map_alone``: it describes one map, and neither end of it is the better one.
     """
 
     name: str
@@ -99,18 +100,21 @@ class MetricInfo:
     options: Mapping[str, Any]
     of_region: bool = False
     of_model: bool = False
+    of_map_alone: bool = False
 
     @property
     def of_one_map(self) -> bool:
         """Is its value about one map, and not about how far two are apart?"""
-        return self.of_region or self.of_model
+        return self.of_region or self.of_model or self.of_map_alone
 
     @property
     def perfect(self) -> float | None:
         """The value of a map that did not move: the bound on the stable side.
 
-        Of a metric of one map, the best there is.
+        Of a metric of one map, the best there is; None where neither end is better.
         """
+        if self.of_map_alone:
+            return None
         return self.bounds[1] if self.higher_is_more_stable else self.bounds[0]
 
     @classmethod
@@ -125,8 +129,9 @@ class MetricInfo:
             bounds=(ends.optional_number("lowest"), ends.optional_number("highest")),
             summary=fields.text("summary"),
             options=_options(fields),
-            of_region=fields.flag("of_region") if "of_region" in fields.data else False,
-            of_model=fields.flag("of_model") if "of_model" in fields.data else False,
+            of_region=_new_flag(fields, "of_region"),
+            of_model=_new_flag(fields, "of_model"),
+            of_map_alone=_new_flag(fields, "of_map_alone"),
         )
 
 
@@ -250,6 +255,11 @@ class Manifest:
 
 def _listed(fields: Fields, key: str) -> tuple[Any, ...]:
     return fields.items(key) if key in fields.data else ()
+
+
+def _new_flag(fields: Fields, key: str) -> bool:
+    """False in a file from before there was such a flag."""
+    return fields.flag(key) if key in fields.data else False
 
 
 def _options(fields: Fields) -> Mapping[str, Any]:

@@ -23,7 +23,7 @@ EXPLAINED: Final = {
     "between rows down here mean little.",
     "past the chance floor": "Lower than two unrelated maps would score: the attack moved "
     "importance away on purpose.",
-    "no more faithful than random": "Pixels in random order do as much to the prediction: the "
+    "no more faithful than random": "The same pixels in random order score as well: the "
     "model does not rely on what the map points at.",
     "moves without an attack": "The explainer does not repeat itself; its own noise is part "
     "of every drift.",

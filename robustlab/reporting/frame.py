@@ -51,7 +51,9 @@ def lines_at_values(axes: Axes) -> None:
 
 
 def axis_label(label: str, metric: MetricInfo) -> str:
-    """The metric and which way is better."""
+    """The metric and which way is better, if any."""
+    if metric.of_map_alone:
+        return label
     return f"{label} ({'higher' if metric.higher_is_more_stable else 'lower'} = {praise(metric)})"
 
 

@@ -22,7 +22,8 @@ def headlines(table: Sequence[SummaryRow], manifest: Manifest) -> list[str]:
     """One sentence per explainer on the primary metric, the furthest drift first.
 
     For each model and explainer the attack is the strongest at the largest budget, among
-    those that kept at least half of the predictions where there are such.
+    those that kept at least half of the predictions where there are such. Of a metric
+    without a better end no attack is the strongest: the first, in the order of the plan.
     """
     label = manifest.primary_metric
     metric = manifest.metrics[label]
@@ -40,6 +41,8 @@ def headlines(table: Sequence[SummaryRow], manifest: Manifest) -> list[str]:
 def verdict(table: Sequence[SummaryRow], manifest: Manifest) -> str:
     """How many attacks are worth the name, by their paired comparison with random sign."""
     label = manifest.primary_metric
+    if manifest.metrics[label].of_map_alone:
+        return f"{label} describes a map and has no better end, so no attack has won or lost by it."
     rows = [row for row in table if row.metric == label and row.role == "attack"]
     compared = [row for row in rows if row.beats_control]
     if not compared:
@@ -73,7 +76,7 @@ def _strongest(rows: Sequence[SummaryRow], metric: MetricInfo) -> SummaryRow | N
 
 
 def _stability(row: SummaryRow, metric: MetricInfo) -> float:
-    value = row.mean if row.mean is not None else 0.0
+    value = row.mean if row.mean is not None and not metric.of_map_alone else 0.0
     return value if metric.higher_is_more_stable else -value
 
 

@@ -130,8 +130,12 @@ def _metric(label: str, info: MetricInfo, table: Sequence[SummaryRow]) -> Metric
         summary=info.summary,
         better=wording.better(info).capitalize(),
         bounds=f"{low}, {high}" if None in info.bounds else f"{low} {high}",
-        chance=chance if found else "no closed form for chance",
+        chance=chance if found else _no_chance(info),
     )
+
+
+def _no_chance(info: MetricInfo) -> str:
+    return "a shuffled map scores the same" if info.of_map_alone else "no closed form for chance"
 
 
 def _attack(label: str, info: AttackInfo, table: Sequence[SummaryRow]) -> AttackView:

@@ -10,7 +10,7 @@ from typing import Final
 
 from robustlab.records import Manifest, MetricInfo
 from robustlab.reporting.summary import SummaryRow
-from robustlab.reporting.wording import ignorant, number, with_interval
+from robustlab.reporting.wording import MISSING, ignorant, number, with_interval
 
 MOST: Final = 3
 
@@ -68,7 +68,7 @@ def sanity_headlines(tables: Sequence[SanityTable], manifest: Manifest) -> list[
             continue
         known = [(line, line.entries[-1]) for line in table.lines]
         said = [
-            f"{_said(table, line, entry)}; {table.floor.lower()} have {line.chance}."
+            f"{_said(table, line, entry)}{_floor(table, line)}."
             for line, entry in known
             if entry is not None
         ]
@@ -84,6 +84,10 @@ def _said(table: SanityTable, line: Line, entry: Entry) -> str:
         f"{where} the map of {line.explainer} on {table.model} still has "
         f"{table.metric} {entry.text} with its former self"
     )
+
+
+def _floor(table: SanityTable, line: Line) -> str:
+    return "" if line.chance == MISSING else f"; {table.floor.lower()} have {line.chance}"
 
 
 def _table(model: str, metric: str, rows: Sequence[SummaryRow], info: MetricInfo) -> SanityTable:

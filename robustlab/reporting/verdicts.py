@@ -26,8 +26,11 @@ class Difference(Protocol):
 def beats_control(difference: Interval, metric: MetricInfo, *, keeps_maps: bool = False) -> Verdict:
     """Whether the attack does more damage than its control, by the paired interval.
 
-    For an attack that ``keeps_maps``, whether it does less: that is what it wants.
+    For an attack that ``keeps_maps``, whether it does less: that is what it wants. No
+    question where neither end of the metric is damage.
     """
+    if metric.of_map_alone:
+        return ""
     return beyond_control(difference, falls=metric.higher_is_more_stable != keeps_maps)
 
 
@@ -65,7 +68,9 @@ def flags(
             "no": ["does not beat random sign"],
             "undecided": ["not clearly beyond random sign"],
             # a shift that the model undoes has no random counterpart
-            "": ["no random-sign control"] if disturbs == "image" else [],
+            "": ["no random-sign control"]
+            if disturbs == "image" and not metric.of_map_alone
+            else [],
             "yes": [],
         }[verdict]
     if sample.role == "none" and not metric.of_one_map and moved(drift.mean, metric):

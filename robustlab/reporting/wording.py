@@ -104,14 +104,19 @@ def waged(row: Aimed) -> str:
 
 
 def praise(metric: MetricInfo) -> str:
-    """What a map on the better side of a metric is: drift is told from facts about one map."""
+    """What a map on the better side of a metric is: drift is told from facts about one map.
+
+    Not to be asked where neither side is better.
+    """
     if metric.of_model:
         return "more faithful"
     return "better aimed" if metric.of_region else "more stable"
 
 
 def better(metric: MetricInfo) -> str:
-    """``higher is more stable``."""
+    """``higher is more stable``; ``neither end is better`` of a metric that only describes."""
+    if metric.of_map_alone:
+        return "neither end is better"
     return f"{'higher' if metric.higher_is_more_stable else 'lower'} is {praise(metric)}"
 
 
@@ -119,6 +124,8 @@ def ignorant(metric: MetricInfo) -> str:
     """Who scores the metric's chance, in the plural."""
     if metric.of_model:
         return "random orders"
+    if metric.of_map_alone:
+        return "shuffled maps"
     return "maps that know nothing" if metric.of_region else "unrelated maps"
 
 

@@ -13,10 +13,11 @@ from robustlab.metrics import METRICS
 HEIGHT, WIDTH = 12, 13  # just above SSIM's window, and not square
 EXACT = 1e-12
 
-# The metrics of two maps; those of a map and a region are not called but measure, and those
-# that ask the model assess.
+# The metrics of two maps; those of a map and a region are not called but measure, those
+# that ask the model assess, and those of a map alone describe it.
 PAIRWISE = [name for name, cls in METRICS.items() if "__call__" in vars(cls)]
 ASKING = [name for name, cls in METRICS.items() if "assess" in vars(cls)]
+DESCRIBING = [name for name, cls in METRICS.items() if "describe" in vars(cls)]
 
 
 def maps(kind: str) -> Tensor:

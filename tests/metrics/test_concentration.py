@@ -11,7 +11,9 @@ from hypothesis.extra import numpy as hnp
 from scipy.stats import entropy
 
 from robustlab.core.errors import InvalidInput
+from robustlab.metrics import METRICS, build
 from robustlab.metrics.concentration import Complexity, Sparseness
+from tests.metrics.battery import DESCRIBING, KINDS, maps
 
 quick = settings(max_examples=30, deadline=None, derandomize=True, database=None)
 drawn = hnp.arrays(np.int64, (3, 8, 9), elements=st.integers(-50, 50)).map(
@@ -24,6 +26,24 @@ def quantus_gini(m, shift=1e-7):
     a = np.sort(np.abs(m).ravel() + shift)
     weight = 2 * np.arange(1, a.shape[0] + 1) - a.shape[0] - 1
     return (weight * a).sum() / (a.shape[0] * a.sum())
+
+
+@pytest.mark.parametrize("name", DESCRIBING)
+def test_class_describes_itself_and_any_map(name):
+    cls = METRICS[name]
+    assert cls.name == name and build(name) == cls() and hash(build(name)) == hash(cls())
+    assert all(word in cls.__doc__ for word in ("[B,H,W]", "float64", "ies", "Source:"))
+    assert "constant" in cls.__doc__
+    low, high = cls.bounds
+    for kind in KINDS:
+        value = build(name).describe(maps(kind).requires_grad_())
+        assert value.dtype == torch.float64 and value.shape == (3,)
+        assert torch.isfinite(value).all() and not value.requires_grad
+        assert ((low <= value) & (value <= high)).all()
+
+
+def test_both_metrics_are_in_the_table():
+    assert DESCRIBING == ["sparseness", "complexity"]
 
 
 def test_formulas_of_the_peer():

@@ -1,6 +1,5 @@
-"""Metrics that ask the model: against loops in numpy, closed forms, and broken on purpose."""
+"""Deletion, insertion and pixel flipping: against loops in numpy, closed forms."""
 
-import dataclasses
 from itertools import pairwise
 
 import numpy as np
@@ -11,30 +10,14 @@ from torch import nn
 
 from robustlab.core import streaming
 from robustlab.core.errors import InvalidInput
-from robustlab.core.tables import options_of
-from robustlab.core.types import ModelMetric, RegionMetric
-from robustlab.core.wrapping import Counted
-from robustlab.metrics import METRICS, build
+from robustlab.metrics import build
 from robustlab.metrics.faithfulness import Deletion
-from tests.metrics.battery import ASKING
-from tests.nets import ResNetLike, VGGLike, pictures, seeded
+from tests.metrics.asking import IDS, PIXELS, SIDE, TARGETS, Confident, some_maps
+from tests.nets import VGGLike, pictures, seeded
 
-TARGETS = torch.tensor([1, 3, 0])
-IDS = ("ada", "bob", "cyd")
+ORDERED = ("deletion", "insertion", "pixel_flipping")
 BASELINES = ("black", "mean", "blur")
-SIDE = 12  # of the pictures
-PIXELS = SIDE * SIDE
 STEPS = 7  # 144 pixels make parts of 20 and 21
-
-
-def some_maps(seed=0, kind="normal"):
-    g = torch.Generator().manual_seed(seed)
-    normal = torch.randn(3, SIDE, SIDE, generator=g, dtype=torch.float64)
-    return {
-        "normal": normal,
-        "tied": torch.randint(-1, 2, normal.shape, generator=g).double(),
-        "constant": torch.full_like(normal, 0.3),
-    }[kind]
 
 
 # --- the same numbers, pixel by pixel -------------------------------------------------------
@@ -89,21 +72,10 @@ def by_hand(name, net, image, target, importance, baseline, steps):
 
 @pytest.fixture(scope="module")
 def net():
-    """Answers that go up and down with the picture, so that curves have a shape."""
-
-    class Confident(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.inner = seeded(ResNetLike)
-            self.usual = self.inner(pictures()).mean(0).detach()
-
-        def forward(self, x):
-            return 25 * (self.inner(x) - self.usual)
-
     return Confident().eval()
 
 
-@pytest.mark.parametrize("name", ASKING)
+@pytest.mark.parametrize("name", ORDERED)
 @pytest.mark.parametrize("baseline", BASELINES)
 @pytest.mark.parametrize("kind", ["normal", "tied"])
 def test_values_are_those_of_a_loop_over_pixels(net, name, baseline, kind):
@@ -120,7 +92,7 @@ def test_values_are_those_of_a_loop_over_pixels(net, name, baseline, kind):
         assert all(abs(expected - say(maps[i].numpy(), b, STEPS)) > 1e-6 for b in others)
 
 
-@pytest.mark.parametrize("name", ASKING)
+@pytest.mark.parametrize("name", ORDERED)
 def test_a_step_for_every_pixel(net, name):
     images, maps = pictures()[:1], some_maps()[:1]
     found = build(name, steps=PIXELS, baseline="black").assess(net, images, TARGETS[:1], maps, IDS)
@@ -226,7 +198,7 @@ def test_a_model_that_sees_nothing_gives_its_constant():
 # --- only the order counts ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ASKING)
+@pytest.mark.parametrize("name", ORDERED)
 def test_ties_and_constant_maps_go_in_reading_order(net, name):
     def value(maps):
         return build(name, steps=STEPS).assess(net, pictures(), TARGETS, maps, IDS)
@@ -242,7 +214,7 @@ def test_ties_and_constant_maps_go_in_reading_order(net, name):
     assert torch.equal(value(tied), value(signs)), "−0 is not below 0"
 
 
-@pytest.mark.parametrize("name", ASKING)
+@pytest.mark.parametrize("name", ORDERED)
 def test_increasing_functions_of_a_map_change_nothing_and_abs_does(net, name):
     def value(maps):
         return build(name, steps=STEPS).assess(net, pictures(), TARGETS, maps, IDS)
@@ -253,70 +225,7 @@ def test_increasing_functions_of_a_map_change_nothing_and_abs_does(net, name):
     assert (value(maps.abs()) - value(maps)).abs().min() > 1e-6
 
 
-# --- one image at a time, little memory, nothing left behind --------------------------------
-
-
-@pytest.mark.parametrize("name", ASKING)
-def test_a_number_does_not_depend_on_the_other_images(name, monkeypatch):
-    net, images, maps = (
-        seeded(VGGLike),
-        pictures(7),
-        torch.cat([some_maps(s) for s in range(3)])[:7],
-    )
-    maps[3] = 0.0
-    targets, ids = torch.arange(7) % 5, [str(i) for i in range(7)]
-    metric = build(name, steps=5)
-    whole = metric.assess(net, images, targets, maps, ids)
-    assert whole.std() > 0
-    for size in (1, 3):
-        monkeypatch.setattr(streaming, "PIXELS_PER_MICRO_BATCH", size * PIXELS)
-        again = metric.assess(net, images, targets, maps, ids)  # in slices of the batch
-        torch.testing.assert_close(again, whole, rtol=0, atol=1e-12)
-        parts = [
-            metric.assess(net, images[i : i + size], targets[i : i + size], maps[i : i + size],
-                          ids[i : i + size])
-            for i in range(0, 7, size)
-        ]  # fmt: skip
-        torch.testing.assert_close(torch.cat(parts), whole, rtol=0, atol=1e-12)
-    assert metric.assess(net, images[:0], targets[:0], maps[:0], ()).shape == (0,)
-
-
-@pytest.mark.parametrize("name", ASKING)
-def test_memory_is_a_micro_batch_and_cost_is_as_stated(name, monkeypatch):
-    monkeypatch.setattr(streaming, "PIXELS_PER_MICRO_BATCH", 4 * PIXELS)
-    seen = []
-
-    class Watched(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.inner = seeded(VGGLike)
-
-        def forward(self, x):
-            seen.append(len(x))
-            assert not torch.is_grad_enabled()
-            return self.inner(x)
-
-    counted = Counted(Watched())
-    metric = build(name, steps=50)
-    metric.assess(counted, pictures(), TARGETS, some_maps(), IDS)
-    assert max(seen) <= 4
-    assert (counted.forwards, counted.backwards) == (3 * metric.cost().forward, 0) == (153, 0)
-
-
-@pytest.mark.parametrize("name", ASKING)
-def test_inputs_and_model_stay_as_they_were(name):
-    net, images, maps = seeded(VGGLike), pictures(), some_maps()
-    before = [p.clone() for p in net.parameters()]
-    leaf = images.clone().requires_grad_()
-    value = build(name).assess(net, leaf, TARGETS, maps.clone().requires_grad_(), IDS)
-    assert not value.requires_grad and not value.is_inference()
-    assert torch.equal(images, pictures()) and torch.equal(maps, some_maps())
-    assert all(
-        torch.equal(a, b) and a.grad is None for a, b in zip(net.parameters(), before, strict=True)
-    )
-    assert torch.equal(build(name).assess(net, images, TARGETS, maps, IDS), value)
-    single = build(name).assess(net.float(), images.float(), TARGETS, maps.float(), IDS)
-    torch.testing.assert_close(single, value, rtol=0, atol=1e-4)
+# --- what a model keeps, and what is refused ------------------------------------------------------
 
 
 def test_what_a_model_caches_on_the_way_can_be_differentiated_later():
@@ -337,57 +246,13 @@ def test_what_a_model_caches_on_the_way_can_be_differentiated_later():
     assert torch.equal(slope[0, 0], net.kept)
 
 
-# --- what it says of itself, and what it refuses --------------------------------------------
-
-
-@pytest.mark.parametrize("name", ASKING)
-def test_class_describes_and_rebuilds_itself(name):
-    cls = METRICS[name]
-    metric = cls(steps=5, baseline="blur", blur=0.2)
-    assert cls.name == name
-    assert isinstance(metric, ModelMetric) and not isinstance(metric, RegionMetric)
-    assert not callable(metric)
-    assert build(name, **options_of(metric)) == metric and hash(metric) == hash(
-        build(name, **options_of(metric))
-    )
-    assert all(f.kw_only for f in dataclasses.fields(cls))
-    assert all(
-        word in cls.__doc__
-        for word in ("[B,H,W]", "float64", "Ties", "constant", "Chance", "Source:")
-    )
-
-
-def test_other_kinds_do_not_ask_the_model():
-    for name, cls in METRICS.items():
-        metric = cls()
-        kinds = (
-            callable(metric),
-            isinstance(metric, RegionMetric),
-            isinstance(metric, ModelMetric),
-        )
-        assert sum(kinds) == 1, name
-
-
-@pytest.mark.parametrize("name", ASKING)
-def test_maps_that_cannot_be_ranked_are_refused(name):
-    net, images, maps = seeded(VGGLike), pictures(), some_maps()
-    for bad in (float("nan"), float("inf"), -float("inf")):
-        broken = maps.clone()
-        broken[2, 3, 4] = bad
-        with pytest.raises(InvalidInput, match="maps: contains NaN or infinite"):
-            build(name).assess(net, images, TARGETS, broken, IDS)
-    for wrong in (maps[:2], maps[:, :-1], maps[0], maps[:, None], maps.to(torch.complex128)):
-        with pytest.raises(InvalidInput) as caught:
-            build(name).assess(net, images, TARGETS, wrong, IDS)
-        assert caught.value.field == "maps"
+@pytest.mark.parametrize("name", ORDERED)
+def test_more_steps_than_pixels_are_refused(name):
     with pytest.raises(InvalidInput, match="steps: 145 is more than the 144 pixels"):
-        build(name, steps=145).assess(net, images, TARGETS, maps, IDS)
-    with pytest.raises(InvalidInput) as caught:
-        build(name).assess(net, images, TARGETS + 3, maps, IDS)
-    assert caught.value.field == "targets"
+        build(name, steps=145).assess(seeded(VGGLike), pictures(), TARGETS, some_maps(), IDS)
 
 
-@pytest.mark.parametrize("name", ASKING)
+@pytest.mark.parametrize("name", ORDERED)
 @pytest.mark.parametrize(
     ("option", "value", "words"),
     [

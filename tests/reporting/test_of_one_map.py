@@ -6,7 +6,9 @@ import pytest
 
 from robustlab.records import Manifest
 from robustlab.reporting import wording
-from robustlab.reporting.headline import headlines
+from robustlab.reporting.frame import axis_label
+from robustlab.reporting.headline import headlines, verdict
+from robustlab.reporting.report import report_html
 from robustlab.reporting.report_views import metric_views
 from robustlab.reporting.results import measurements
 from robustlab.reporting.samples import samples
@@ -39,8 +41,9 @@ ASKING = {"of_model": True, "higher_is_more_stable": False}
         ({"of_region": True}, "higher is better aimed", "maps that know nothing"),
         ({"of_model": True}, "higher is more faithful", "random orders"),
         (ASKING, "lower is more faithful", "random orders"),
+        ({"of_map_alone": True}, "neither end is better", "shuffled maps"),
     ],
-    ids=["drift", "distance", "region", "insertion", "deletion"],
+    ids=["drift", "distance", "region", "insertion", "deletion", "alone"],
 )
 def test_each_kind_has_words_of_its_own(run, kind, better, floor):
     told = told_as(run, **kind)
@@ -114,13 +117,99 @@ def test_survival_in_a_file_is_by_a_metric_of_two_maps(rich):
     assert saved(told_as(rich, of_model=True)).metric == "spearman"
 
 
+# --- a metric of which neither end is better ------------------------------------------------
+
+
+def without_chance(run):
+    """The same run, the primary metric describing a map; shuffled it would score the same."""
+    told = told_as(run, of_map_alone=True)
+    records = tuple(
+        replace(r, images=tuple(replace(image, chance={}) for image in r.images))
+        for r in run.records
+    )
+    return replace(told, records=records)
+
+
+@pytest.mark.parametrize("higher", [True, False])
+def test_nobody_wins_by_a_metric_without_a_better_end(run, higher):
+    told = without_chance(run)
+    info = replace(told.manifest.metrics[OVERLAP], higher_is_more_stable=higher)
+    manifest = replace(told.manifest, metrics={**told.manifest.metrics, OVERLAP: info})
+    rows = [row for row in summarise(replace(told, manifest=manifest)) if row.metric == OVERLAP]
+    assert info.perfect is None
+    assert {row.beats_control for row in rows} == {""}
+    assert any(row.difference for row in rows), "the difference itself is still told"
+    verdicts = ("random", "chance", "moves without", "faithful", "past")
+    assert not [f for row in rows for f in row.flags if any(word in f for word in verdicts)]
+    assert "no better end" in verdict(rows, manifest)
+    assert axis_label("sparseness", info) == "sparseness"
+    drift = [row for row in summarise(run) if row.metric == OVERLAP]  # canaries
+    assert "yes" in {row.beats_control for row in drift}
+    assert "went further" in verdict(drift, run.manifest)
+    assert axis_label("overlap", run.manifest.metrics[OVERLAP]) == "overlap (higher = more stable)"
+
+
+def test_a_headline_without_a_better_end_keeps_the_plans_order(run):
+    told = without_chance(run)
+    said = headlines(summarise(told), told.manifest)
+    order = [text.partition(f"{OVERLAP} of ")[2].partition(" ")[0] for text in said]
+    assert order == list(fixture.EXPLAINERS)
+    assert all("pgd attack brings" in text for text in said), "the first of the plan"
+    words = ("no stronger than noise", "told apart", "unmoved", "random orders", "where ")
+    assert not [text for text in said if any(word in text for word in words)]
+    drift = told_as(run)  # canary: the strongest, not the first
+    assert any("top_k attack" in text for text in headlines(summarise(drift), drift.manifest))
+
+
+def test_a_disturbed_model_is_told_without_a_floor(run):
+    told = without_chance(run)
+    rows = [
+        replace(row, disturbs="model")
+        for row in summarise(told)
+        if row.metric == OVERLAP and row.attack == "pgd" and row.epsilon == fixture.EPSILONS[0]
+    ]
+    (table,) = sanity_tables(rows, told.manifest)
+    assert all(entry.left is None for line in table.lines for entry in line.entries)
+    said = sanity_headlines([table], told.manifest)
+    assert said and not any("have" in text or "former self" in text for text in said)
+
+
+def test_a_view_and_a_matrix_without_a_better_end(run, small):
+    told = without_chance(run)
+    view = metric_views(told, summarise(told))[0]
+    assert (view.better, view.chance) == (
+        "Neither end is better",
+        "a shuffled map scores the same",
+    )
+    matrix = replace(small, info=replace(small.info, of_map_alone=True), chance=None)
+    assert matrix.caption.endswith("; neither end is better.")
+    assert {matrix.moved(v) for _, line in matrix.lines for v in line} == {None}
+    assert not any("as far" in text for text in sentences(matrix))
+    assert saved(told) is None or saved(told).metric != OVERLAP
+
+
+def test_the_page_of_such_a_metric_has_no_arrow(run):
+    html = report_html(without_chance(run))
+    assert "no better end" in html
+    for metric, marked in ((OVERLAP, False), ("center_shift", True)):  # the second: a canary
+        figures = [part for part in html.split("<figure") if f"<h3>{metric}</h3>" in part]
+        assert figures
+        assert any("more stable" in part for part in figures) == marked
+
+
 def test_a_manifest_from_before_knows_only_drifts():
     whole = fixture.manifest(fixture.cells())
     assert all("of_model" not in info for info in whole["metrics"].values())
     read = Manifest.from_dict(whole)
-    assert not any(info.of_model or info.of_region for info in read.metrics.values())
+    assert not any(info.of_one_map for info in read.metrics.values())
     whole["metrics"]["spearman"]["of_model"] = True
     assert Manifest.from_dict(whole).metrics["spearman"].of_one_map
     whole["metrics"]["spearman"]["of_model"] = "yes"
     with pytest.raises(ValueError, match="of_model"):
+        Manifest.from_dict(whole)
+    whole["metrics"]["spearman"]["of_model"] = False
+    whole["metrics"]["spearman"]["of_map_alone"] = True
+    assert Manifest.from_dict(whole).metrics["spearman"].of_one_map
+    whole["metrics"]["spearman"]["of_map_alone"] = 1
+    with pytest.raises(ValueError, match="of_map_alone"):
         Manifest.from_dict(whole)
