@@ -40,7 +40,8 @@ def table(cards: list[Scorecard]) -> str:
     for _, card in sorted(rows, key=lambda row: -row[0]):
         strict = part(lead_of(card, "gradient"), "IN")
         published = part(card.published, "IN")
-        assert card.clean and card.adversarial and strict and published
+        if not (card.clean and card.adversarial and strict and published):
+            raise SystemExit(f"{card.file_name} was not evaluated by both protocols")
         cells = (card.clean.share, card.adversarial.share, published.ones, strict.ones)
         signs = strict.random_sign.mean
         shown = [*map(interval, cells), "–" if signs is None else f"{signs:.2f}"]
