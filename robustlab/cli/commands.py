@@ -180,6 +180,34 @@ def gallery(folder: Folder) -> None:
 
 
 @app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(help="A folder that `run` has written.")],
+    b: Annotated[Path, typer.Argument(help="Another one; differences are B − A.")],
+    metric: Annotated[
+        str | None, typer.Option(help="The metric to compare by; default the primary one of A.")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="By every metric that both have.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Everything, as one object.")] = False,
+    csv: Annotated[Path | None, typer.Option(help="Write the rows to this file too.")] = None,
+) -> None:
+    """What changed between two runs: paired differences, with intervals. Exit 0 also if much did.
+
+    Two versions of the code, or one model with and without a defence.
+    """
+    from robustlab.cli.tables import show_versus
+    from robustlab.reporting import compare_runs
+    from robustlab.reporting.versus_table import versus_json, write_rows
+
+    found = compare_runs(a, b, metric=metric, every=every)
+    if csv is not None:
+        write_rows(csv, found)
+    if as_json:
+        print(json.dumps(versus_json(found), indent=2, allow_nan=False))  # noqa: T201
+        return
+    show_versus(found)
+
+
+@app.command()
 def leaderboard(
     folder: Annotated[
         Path, typer.Argument(help="Results of a run, several of them, or leaderboard/*.json.")

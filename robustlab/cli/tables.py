@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from robustlab.lab.run import Outcome
     from robustlab.lab.units import Plan
     from robustlab.records import TrainingRecord
+    from robustlab.reporting.versus import Versus
 
 
 def listing(entries: Sequence[dict[str, Any]]) -> Table:
@@ -93,3 +94,20 @@ def show_outcome(outcome: "Outcome") -> None:
         failed(what, reason)
     for name in ("results.csv", "summary.csv", "report.html", "gallery.html"):
         out.print(str(outcome.folder / name), soft_wrap=True)
+
+
+def show_versus(found: "Versus") -> None:
+    """Two runs beside each other: what failed, what to know, the table, and a last line."""
+    from robustlab.reporting.versus_table import versus_notes, versus_summary, versus_table
+
+    for side, failures in (("A", found.runs.failed_a), ("B", found.runs.failed_b)):
+        for one in failures:
+            failed(f"{side}, {one.what}", one.reason)
+    for note in versus_notes(found):
+        out.print(escaped(note), soft_wrap=True)
+    header, *rows = versus_table(found)
+    table = Table(*header, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*(escaped(cell) for cell in row))
+    out.print(table, soft_wrap=True)
+    out.print(escaped(versus_summary(found)), soft_wrap=True)

@@ -15,10 +15,12 @@ from robustlab.reporting.results import rows, to_csv
 from robustlab.reporting.saved_table import saved_rows
 from robustlab.reporting.summary import SummaryRow, summarise, to_frame
 from robustlab.reporting.terminal import short_cautions, short_table
+from robustlab.reporting.versus import compare_runs
 
 __all__ = [
     "Run",
     "SummaryRow",
+    "compare_runs",
     "load",
     "rows",
     "saved_rows",

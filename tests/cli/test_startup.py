@@ -45,7 +45,9 @@ def test_it_runs_as_a_module():
 
 def test_help_names_every_command():
     text = python(AFTER_A_COMMAND, "--help").stdout
-    commands = "list show validate plan run report gallery leaderboard train evaluate doctor"
+    commands = (
+        "list show validate plan run report gallery compare leaderboard train evaluate doctor"
+    )
     assert [name for name in commands.split() if f" {name} " not in text] == []
 
 
