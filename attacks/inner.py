@@ -34,17 +34,22 @@ class SignSearch:
         seed: int,
         step: int,
     ) -> Tensor:
-        budget = reach.budget()
         found = images.detach()
         if reach.random_start:
             noise = uniform(found, ids, seed, f"inner start {step}")
-            found = budget.project(found + reach.epsilon * noise, images)
-        for _ in range(reach.steps):
-            leaf = found.clone().requires_grad_()
-            with torch.enable_grad():
-                (slope,) = torch.autograd.grad(_dependent(gain(leaf)).sum(), leaf)
-            found = budget.project(found + reach.stride * slope.sign(), images)
-        return found
+            found = reach.budget().project(found + reach.epsilon * noise, images)
+        return climb(gain, found, images, reach)
+
+
+def climb(gain: Gain, start: Tensor, images: Tensor, reach: Reach) -> Tensor:
+    """The steps alone, from ``start`` and within reach of ``images``."""
+    budget, found = reach.budget(), start.detach()
+    for _ in range(reach.steps):
+        leaf = found.clone().requires_grad_()
+        with torch.enable_grad():
+            (slope,) = torch.autograd.grad(_dependent(gain(leaf)).sum(), leaf)
+        found = budget.project(found + reach.stride * slope.sign(), images)
+    return found
 
 
 def _dependent(gains: Tensor) -> Tensor:

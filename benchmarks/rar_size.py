@@ -11,7 +11,6 @@ and where it leads from a random start, as in training.
 
 import argparse
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attacks.inner import SignSearch
+from attacks.inner import SignSearch, climb
 from robustlab import data, models
 from robustlab.core.threads import one_thread
 from robustlab.core.untouched import frozen
@@ -70,8 +69,7 @@ def _of(model: nn.Module, examples: Examples, epsilon: float) -> Tensor:
         return loss_and_change(model, images, x, labels, points)[1]
 
     harmful = examples.worst(loss, reach)
-    onward = replace(examples, images=harmful).worst(size, replace(reach, random_start=False))
-    onward = reach.budget().project(onward, images)
+    onward = climb(size, harmful, images, reach)
     ends = (harmful, onward, examples.worst(size, reach))
     rise = loss(harmful) - loss(images)
     return torch.stack([rise.detach(), *(size(x, POINTS).detach() for x in ends)])

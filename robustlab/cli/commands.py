@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from robustlab.cli.console import complain, err, escaped, leave, out, warn
-from robustlab.core.errors import RobustlabError
+from robustlab.core.errors import InvalidInput, RobustlabError, nearest
 from robustlab.records.errors import OtherExperiment, UnreadableResults
 
 app = typer.Typer(
@@ -24,6 +24,9 @@ Set = Annotated[
 ]
 Smoke = Annotated[bool, typer.Option("--smoke", help="Apply the file's own overrides: seconds.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")]
+Workers = Annotated[int | None, typer.Option(min=1, help="Processes; by default one per core.")]
+Executor = Annotated[str, typer.Option(help="local, or ray for a cluster.")]
+EXECUTORS = ("local", "ray")
 Folder = Annotated[Path, typer.Argument(help="A folder that `run` has written.")]
 
 
@@ -112,18 +115,15 @@ def run(
     smoke: Smoke = False,
     set_: Set = None,
     device: Device = "cpu",
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes; by default one per core.")
-    ] = None,
-    executor: Annotated[str, typer.Option(help="local, or ray for a cluster.")] = "local",
+    workers: Workers = None,
+    executor: Executor = "local",
 ) -> None:
     """Run an experiment; a killed run goes on where it stopped. Exit 1 if a cell failed."""
     from robustlab.lab.find import find_experiment
     from robustlab.lab.spec import load_spec
 
     spec = load_spec(find_experiment(name), overrides=set_ or (), smoke=smoke)
-    folder = folder or Path("results") / (f"{spec.name}-smoke" if smoke else spec.name)
-    _run(spec, folder, device, workers, executor)
+    _run(spec, folder or _place(spec.name, smoke), device, workers, executor)
 
 
 @app.command()
@@ -142,8 +142,8 @@ def evaluate(
     set_: Set = None,
     smoke: Smoke = False,
     device: Device = "cpu",
-    workers: Annotated[int | None, typer.Option(min=1)] = None,
-    executor: Annotated[str, typer.Option(help="local, or ray for a cluster.")] = "local",
+    workers: Workers = None,
+    executor: Executor = "local",
 ) -> None:
     """How stable are the explanations of *your* model? An experiment with it in others' place.
 
@@ -159,7 +159,7 @@ def evaluate(
     spec = load_spec(find_experiment(protocol), overrides=choices, smoke=smoke)
     safe = model.replace(":", "-").replace("/", "-")
     name = f"evaluate-{safe}" if protocol == "evaluation" else f"{protocol}-{safe}"
-    _run(spec, folder or Path("results") / name, device, workers, executor)
+    _run(spec, folder or _place(name, smoke), device, workers, executor)
 
 
 @app.command()
@@ -262,7 +262,7 @@ def train(
     from robustlab.lab.spec import load_spec
 
     spec = load_spec(find_experiment(name, RECIPES), overrides=set_ or (), smoke=smoke)
-    folder = folder or Path("results") / (f"{spec.name}-smoke" if smoke else spec.name)
+    folder = folder or _place(spec.name, smoke)
     keep_memory()  # this process is ours
     with steps() as watch:
         records = train_networks(
@@ -286,17 +286,19 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
+def _place(name: str, smoke: bool) -> Path:
+    """Where results go unless told; a smoke run is another experiment and has its own folder."""
+    return Path("results") / (f"{name}-smoke" if smoke else name)
+
+
 def _run(spec: Any, folder: Path, device: str, workers: int | None, executor: str) -> None:
     from robustlab.cli.progress import run_watcher
     from robustlab.cli.tables import show_outcome
-    from robustlab.core.errors import InvalidInput, nearest
     from robustlab.core.memory import keep_memory
     from robustlab.lab.run import run_experiment
 
-    if executor not in ("local", "ray"):
-        raise InvalidInput(
-            "--executor", f"unknown {executor!r}", nearest(executor, ("local", "ray"))
-        )
+    if executor not in EXECUTORS:
+        raise InvalidInput("--executor", f"unknown {executor!r}", nearest(executor, EXECUTORS))
     keep_memory()  # this process is ours
     try:
         outcome = run_experiment(

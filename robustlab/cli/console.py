@@ -17,20 +17,24 @@ def escaped(text: str) -> str:
 
 def complain(message: str) -> None:
     """One line on stderr for a mistake of the user's."""
-    err.print(f"[bold red]error[/] {escaped(message)}", soft_wrap=True)
+    _tell("[bold red]error[/]", message)
 
 
 def failed(what: str, reason: str) -> None:
     """One line on stderr for a piece of work that crashed."""
-    err.print(f"[bold red]failed[/] {escaped(what)}: {escaped(reason)}", soft_wrap=True)
+    _tell("[bold red]failed[/]", f"{what}: {reason}")
 
 
 def warn(word: str, text: str) -> None:
     """One line on stderr that begins with a yellow word."""
-    err.print(f"[yellow]{word}[/] {escaped(text)}", soft_wrap=True)
+    _tell(f"[yellow]{word}[/]", text)
 
 
 def leave(message: str) -> NoReturn:
     """Complain and exit with 2."""
     complain(message)
     sys.exit(2)
+
+
+def _tell(word: str, text: str) -> None:
+    err.print(f"{word} {escaped(text)}", soft_wrap=True)

@@ -81,11 +81,7 @@ def show_outcome(outcome: "Outcome") -> None:
     """The table of a run, what to be careful about, what failed, and where the pages are."""
     from robustlab.reporting import short_cautions, short_table
 
-    header, *rows = short_table(outcome.folder)
-    table = Table(*header, box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(*(escaped(cell) for cell in row))
-    out.print(table, soft_wrap=True)
+    _show(short_table(outcome.folder))
     for caution in short_cautions(outcome.folder):
         out.print(f"[yellow]caution[/] {escaped(caution)}", soft_wrap=True)
     for path, reason in outcome.skipped:
@@ -105,9 +101,14 @@ def show_versus(found: "Versus") -> None:
             failed(f"{side}, {one.what}", one.reason)
     for note in versus_notes(found):
         out.print(escaped(note), soft_wrap=True)
-    header, *rows = versus_table(found)
+    _show(versus_table(found))
+    out.print(escaped(versus_summary(found)), soft_wrap=True)
+
+
+def _show(rows: Sequence[Sequence[str]]) -> None:
+    """A table whose first row is the header; every cell is plain text."""
+    header, *body = rows
     table = Table(*header, box=None, pad_edge=False)
-    for row in rows:
+    for row in body:
         table.add_row(*(escaped(cell) for cell in row))
     out.print(table, soft_wrap=True)
-    out.print(escaped(versus_summary(found)), soft_wrap=True)

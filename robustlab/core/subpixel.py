@@ -5,6 +5,7 @@ every gradient with respect to a picture ends in: this one is two to four times 
 a CPU (``python -m benchmarks.first_layer``).
 """
 
+from functools import lru_cache
 from typing import Final
 
 import torch
@@ -47,6 +48,7 @@ def transpose_2d(
     return F.pixel_shuffle(found, stride)[..., : size[0], : size[1]]
 
 
+@lru_cache(maxsize=64)
 def _phases(length: int, stride: int, padding: int) -> tuple[Tensor, tuple[int, int]]:
     """Which tap ``[stride, D]`` each phase uses at each offset, ``length`` meaning none; and
     (−first offset, last offset).

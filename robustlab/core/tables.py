@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, TypeVar, get_args, get_type_hints
 
@@ -65,6 +65,16 @@ def check_finite(field: str, value: Any) -> None:
             check_finite(field, part)
     elif isinstance(value, float) and not math.isfinite(value):
         raise InvalidInput(field, f"must be finite, got {value}")
+
+
+def check_choice(field: str, value: object, known: Sequence[str]) -> None:
+    """Refuse what is not one of the known words.
+
+    Raises:
+        InvalidInput: naming ``field`` and the nearest word.
+    """
+    if value not in known:
+        raise InvalidInput(field, f"unknown value {value!r}", nearest(str(value), known))
 
 
 def options_of(item: object) -> dict[str, Any]:

@@ -93,14 +93,14 @@ def run_experiment(
     units: tuple[Unit, ...] = (*plan.cells, *plan.visuals)
     todo = [unit for unit in units if unit.key not in finished]
     todo = list(order(todo)) if order else todo
-    waves = _untrained(plan, todo, store)
-    check_courses([unit for wave in waves for unit in wave])
+    waves = [wave for wave in (*_untrained(plan, todo, store), todo) if wave]
+    work = [unit for wave in waves for unit in wave]
+    check_courses(work)
     # a record from before a file changed stays on disk, but is nothing to compute again
     planned = {unit.key for unit in units}
     unreadable = [str(p) for p in problems if p.path.stem in planned]
-    watcher.start(plan, [*(unit for wave in waves for unit in wave), *todo], unreadable)
+    watcher.start(plan, work, unreadable)
     crashed: list[tuple[str, str]] = []
-    waves = [wave for wave in (*waves, todo) if wave]
     count = workers or default_workers(max(map(len, waves), default=1), device)
     try:
         for unit, record in execute(waves, str(folder), workers=count, executor=executor):

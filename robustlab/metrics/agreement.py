@@ -7,7 +7,8 @@ from typing import ClassVar, Final, Literal, get_args
 import torch
 from torch import Tensor
 
-from robustlab.core.errors import InvalidInput, nearest
+from robustlab.core.errors import InvalidInput
+from robustlab.core.tables import check_choice
 from robustlab.metrics.pairs import (
     LARGEST,
     SMALLEST,
@@ -110,7 +111,7 @@ class MeanSquaredError:
     scale: MSEScale = "minmax"
 
     def __post_init__(self) -> None:
-        _check_choice("scale", self.scale, get_args(MSEScale))
+        check_choice("scale", self.scale, get_args(MSEScale))
 
     def __call__(self, clean: Tensor, perturbed: Tensor) -> Tensor:
         a, b = (_scaled(m, self.scale) for m in check_pair(clean, perturbed))
@@ -185,7 +186,7 @@ class SSIM:
     scale: SSIMScale = "minmax"
 
     def __post_init__(self) -> None:
-        _check_choice("scale", self.scale, get_args(SSIMScale))
+        check_choice("scale", self.scale, get_args(SSIMScale))
         if self.data_range is not None and not 0 < self.data_range < math.inf:
             raise InvalidInput(
                 "data_range", f"must be positive and finite, got {self.data_range!r}"
@@ -264,8 +265,3 @@ def _scaled(maps: Tensor, scale: MSEScale) -> Tensor:
 
 def _length(maps: Tensor) -> Tensor:
     return maps.square().sum((1, 2)).sqrt()
-
-
-def _check_choice(field: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise InvalidInput(field, f"unknown value {value!r}", nearest(str(value), known))

@@ -8,9 +8,10 @@ from typing import ClassVar, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from robustlab.core.errors import InvalidInput, nearest
+from robustlab.core.errors import InvalidInput
 from robustlab.core.randomness import generator, normal
 from robustlab.core.score import Score
+from robustlab.core.tables import check_choice
 from robustlab.core.types import Passes
 from robustlab.metrics.asking import answers, check_ids, fitting, scored
 from robustlab.metrics.pairs import LARGEST, divided, home, peak
@@ -77,12 +78,8 @@ class Infidelity:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for field, value, known in (
-            ("perturbation", self.perturbation, get_args(Perturbation)),
-            ("score", self.score, get_args(Score)),
-        ):
-            if value not in known:
-                raise InvalidInput(field, f"unknown value {value!r}", nearest(str(value), known))
+        check_choice("perturbation", self.perturbation, get_args(Perturbation))
+        check_choice("score", self.score, get_args(Score))
         if self.samples < 1 + self.normalise:
             least = "2: one sample always has a scale that fits it" if self.normalise else "1"
             raise InvalidInput("samples", f"must be at least {least}")

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal, get_args
 import torch
 from torch import Tensor
 
-from robustlab.core.errors import InvalidInput, nearest
+from robustlab.core.tables import check_choice
 from robustlab.metrics.pairs import check_pair, unit_peak
 
 Ground = Literal["euclidean", "city_block"]
@@ -73,10 +73,7 @@ class EarthMoversDistance:
     ground: Ground = "euclidean"
 
     def __post_init__(self) -> None:
-        known = get_args(Ground)
-        if self.ground not in known:
-            remedy = nearest(str(self.ground), known)
-            raise InvalidInput("ground", f"unknown value {self.ground!r}", remedy)
+        check_choice("ground", self.ground, get_args(Ground))
 
     def __call__(self, clean: Tensor, perturbed: Tensor) -> Tensor:
         a, b = (_mass(m) for m in check_pair(clean, perturbed))

@@ -7,8 +7,9 @@ from typing import ClassVar, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from robustlab.core.errors import InvalidInput, nearest
+from robustlab.core.errors import InvalidInput
 from robustlab.core.randomness import normal
+from robustlab.core.tables import check_choice
 from robustlab.core.types import Passes
 from robustlab.metrics.asking import answers, check_ids, fitting, hit, places, scored
 from robustlab.metrics.imputation import imputed
@@ -64,12 +65,8 @@ class Road:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for field, value, known in (
-            ("order", self.order, get_args(Order)),
-            ("reads", self.reads, get_args(Reads)),
-        ):
-            if value not in known:
-                raise InvalidInput(field, f"unknown value {value!r}", nearest(str(value), known))
+        check_choice("order", self.order, get_args(Order))
+        check_choice("reads", self.reads, get_args(Reads))
         if not self.percentages or not all(0 < p < 100 for p in self.percentages):
             raise InvalidInput(
                 "percentages", f"each must be above 0 and below 100, got {self.percentages}"

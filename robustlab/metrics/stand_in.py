@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from robustlab.core.blur import gaussian_blur
-from robustlab.core.errors import InvalidInput, nearest
+from robustlab.core.errors import InvalidInput
+from robustlab.core.tables import check_choice
 
 Baseline = Literal["black", "mean", "blur"]
 
@@ -26,8 +27,6 @@ def stand_in(images: Tensor, baseline: Baseline, blur: float) -> Tensor:
 
 def check_baseline(baseline: str, blur: float) -> None:
     """Refuse a baseline that is not known, and a blur without width."""
-    if baseline not in get_args(Baseline):
-        known = get_args(Baseline)
-        raise InvalidInput("baseline", f"unknown baseline {baseline!r}", nearest(baseline, known))
+    check_choice("baseline", baseline, get_args(Baseline))
     if not blur > 0:
         raise InvalidInput("blur", f"must be above 0, got {blur}")

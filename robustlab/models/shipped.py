@@ -8,7 +8,7 @@ from torch import nn
 
 from robustlab.core.errors import InvalidInput
 from robustlab.core.files import sha256
-from robustlab.models.weight_files import load_weights
+from robustlab.models.weight_files import load_weights, own_file
 
 FOLDER = Path(__file__).parent / "weights"
 
@@ -30,11 +30,8 @@ def give_weights(net: nn.Module, arch: str, weights: str | Path) -> None:
     if weights in shipped:
         load_shipped(net, f"{arch}_{weights}")
         return
-    path = Path(weights).expanduser()
-    if not path.is_file():
-        known = f"known: none, {', '.join(sorted(shipped))}, or a file"
-        raise InvalidInput("weights", f"{str(weights)!r} is neither shipped nor a file", known)
-    load_weights(net, path)
+    known = f"known: none, {', '.join(sorted(shipped))}, or a file"
+    load_weights(net, own_file(weights, "shipped", known))
 
 
 def load_shipped(net: nn.Module, name: str, folder: Path = FOLDER) -> None:

@@ -14,7 +14,7 @@ from robustlab.models.arch_names import check_arch
 from robustlab.models.classifier import Classifier, at_least
 from robustlab.models.seeding import seeded
 from robustlab.models.torch_cache import cached_file
-from robustlab.models.weight_files import load_weights, read_weights
+from robustlab.models.weight_files import load_weights, own_file, read_weights
 
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
@@ -81,13 +81,10 @@ class TimmModel:
         return self._create(timm, pretrained=True, pretrained_cfg_overlay={"state_dict": state})
 
     def _own(self, timm: Any) -> Any:
-        path = Path(str(self.weights)).expanduser()
-        if self.weights != "none" and not path.is_file():
-            problem = f"{str(self.weights)!r} is neither 'none' nor a file"
-            raise InvalidInput("weights", problem)
+        path = None if self.weights == "none" else own_file(str(self.weights), "'none'")
         options = {} if self.classes is None else {"num_classes": self.classes}
         net = self._create(timm, pretrained=False, **options)
-        if self.weights != "none":
+        if path:
             load_weights(net, path)
         return net
 

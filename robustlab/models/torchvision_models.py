@@ -13,7 +13,7 @@ from robustlab.models.arch_names import check_arch
 from robustlab.models.classifier import Classifier, at_least
 from robustlab.models.seeding import seeded
 from robustlab.models.torch_cache import cached_file
-from robustlab.models.weight_files import load_weights, read_weights
+from robustlab.models.weight_files import load_weights, own_file, read_weights
 
 # Their official weights were ported from TensorFlow, whose normalisation the network then
 # applies by itself; torchvision switches that on only when it loads the weights itself.
@@ -88,15 +88,17 @@ class TorchvisionModel:
 
     def _own(self, models: Any, members: dict[str, Any]) -> nn.Module:
         weights = str(self.weights)
-        path = Path(weights).expanduser()
-        if weights != "none" and not path.is_file():
-            known = f"known: none, {', '.join(members)}, or a file"
-            raise InvalidInput("weights", f"{weights!r} is neither known nor a file", known)
+        known = f"known: none, {', '.join(members)}, or a file"
+        path = None if weights == "none" else own_file(weights, "known", known)
         options: dict[str, Any] = {"num_classes": self.classes or 1000}
-        if self.arch in _PORTED and path.name in {Path(m.url).name for m in members.values()}:
+        if (
+            self.arch in _PORTED
+            and path
+            and path.name in {Path(m.url).name for m in members.values()}
+        ):
             options["transform_input"] = True
         net: nn.Module = models.get_model(self.arch, weights=None, **options)
-        if weights != "none":
+        if path:
             load_weights(net, path)
         return net
 

@@ -39,6 +39,19 @@ def weights_revision(weights: object) -> str:
         return ""
 
 
+def own_file(weights: str | Path, instead: str, remedy: str = "") -> Path:
+    """The user's file that the option ``weights`` names, where it is no known word.
+
+    Raises:
+        InvalidInput: no such file; ``instead`` says which words there are.
+    """
+    path = Path(weights).expanduser()
+    if not path.is_file():
+        problem = f"{str(weights)!r} is neither {instead} nor a file"
+        raise InvalidInput("weights", problem, remedy)
+    return path
+
+
 def load_weights(net: nn.Module, path: Path) -> None:
     """Read ``path`` and copy it into ``net``; on any error ``net`` is unchanged.
 

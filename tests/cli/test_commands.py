@@ -264,7 +264,8 @@ def test_evaluate_a_model_on_data_by_name(tmp_path, monkeypatch):
         "--set", "images=3",
     )  # fmt: skip
     assert said.code == 0
-    with (tmp_path / "results" / "evaluate-small_cnn" / "results.csv").open(newline="") as lines:
+    table = tmp_path / "results" / "evaluate-small_cnn-smoke" / "results.csv"
+    with table.open(newline="") as lines:
         rows = list(csv.DictReader(lines))
     assert {(row["model"], row["data"]) for row in rows} == {("small_cnn", "mnist_5k")}
     assert len({row["image_id"] for row in rows}) == 3

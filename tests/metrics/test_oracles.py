@@ -26,7 +26,7 @@ def make(kind, seed, count=4, height=H, width=W):
     return a, b
 
 
-def against(metric, oracle, a, b, atol):
+def assert_equals_oracle(metric, oracle, a, b, atol):
     got = metric(torch.from_numpy(a), torch.from_numpy(b)).numpy()
     expected = np.array([oracle(x, y) for x, y in zip(a, b, strict=True)])
     np.testing.assert_allclose(got, expected, rtol=0, atol=atol)
@@ -47,7 +47,7 @@ KINDS = ("plain", "tied", "one side tied", "signed zeros")
     ],
 )
 def test_correlations_and_lengths(name, oracle, kind):
-    against(build(name), oracle, *make(kind, seed=1), atol=1e-12)
+    assert_equals_oracle(build(name), oracle, *make(kind, seed=1), atol=1e-12)
 
 
 def test_kendall_is_tau_b_by_counting_pairs():
@@ -56,7 +56,7 @@ def test_kendall_is_tau_b_by_counting_pairs():
     i, j = np.triu_indices(x.size, 1)
     dx, dy = np.sign(x[i] - x[j]), np.sign(y[i] - y[j])
     tau = (dx * dy).sum() / math.sqrt((dx != 0).sum() * (dy != 0).sum())
-    against(build("kendall"), lambda *_: tau, a, b, atol=1e-12)
+    assert_equals_oracle(build("kendall"), lambda *_: tau, a, b, atol=1e-12)
 
 
 def top_set(m, k):
@@ -68,7 +68,7 @@ def top_set(m, k):
 def test_top_k_is_set_intersection_with_lowest_index_first(k, kind):
     a, b = make(kind, seed=3)
     oracle = lambda x, y: len(top_set(x, k) & top_set(y, k)) / k  # noqa: E731
-    against(build("top_k_intersection", k=k), oracle, a, b, atol=0)
+    assert_equals_oracle(build("top_k_intersection", k=k), oracle, a, b, atol=0)
 
 
 def test_top_k_fills_up_with_the_first_of_the_ties():
@@ -109,17 +109,21 @@ def unit(m):
     return (m - m.min()) / (m.max() - m.min())
 
 
+def skimage_ssim_of_unit_maps(x, y):
+    return skimage_ssim(unit(x), unit(y), 1.0)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("height", "width"), [(H, W), (11, 30)])
 def test_ssim(kind, height, width):
     a, b = make(kind, 5, 4, height, width)
-    against(build("ssim"), lambda x, y: skimage_ssim(unit(x), unit(y), 1.0), a, b, 1e-10)
+    assert_equals_oracle(build("ssim"), skimage_ssim_of_unit_maps, a, b, 1e-10)
 
 
 def test_ssim_on_smooth_maps_of_usual_size():
     a, b = make("plain", 6, 2, 96, 80)
     a, b = (ndimage.gaussian_filter(m, (0, 3, 3)) for m in (a, b))
-    against(build("ssim"), lambda x, y: skimage_ssim(unit(x), unit(y), 1.0), a, b, 1e-10)
+    assert_equals_oracle(build("ssim"), skimage_ssim_of_unit_maps, a, b, 1e-10)
 
 
 def test_ssim_unscaled_and_its_data_range():
@@ -127,11 +131,11 @@ def test_ssim_unscaled_and_its_data_range():
     a, b = a + 3, b + 3
     joint = lambda x, y: max(x.max(), y.max()) - min(x.min(), y.min())  # noqa: E731
     plain = build("ssim", scale="none")
-    against(plain, lambda x, y: skimage_ssim(x, y, joint(x, y)), a, b, 1e-10)
+    assert_equals_oracle(plain, lambda x, y: skimage_ssim(x, y, joint(x, y)), a, b, 1e-10)
     fixed = build("ssim", scale="none", data_range=0.7)
-    against(fixed, lambda x, y: skimage_ssim(x, y, 0.7), a, b, 1e-10)
+    assert_equals_oracle(fixed, lambda x, y: skimage_ssim(x, y, 0.7), a, b, 1e-10)
     ranged = build("ssim", data_range=2)
-    against(ranged, lambda x, y: skimage_ssim(unit(x), unit(y), 2.0), a, b, 1e-10)
+    assert_equals_oracle(ranged, lambda x, y: skimage_ssim(unit(x), unit(y), 2.0), a, b, 1e-10)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +144,7 @@ def test_ssim_unscaled_and_its_data_range():
 )
 def test_mse(scale, scaled):
     oracle = lambda x, y: ((scaled(x) - scaled(y)) ** 2).mean()  # noqa: E731
-    against(build("mse", scale=scale), oracle, *make("plain", seed=8), atol=1e-14)
+    assert_equals_oracle(build("mse", scale=scale), oracle, *make("plain", seed=8), atol=1e-14)
 
 
 def test_center_shift():
@@ -148,7 +152,7 @@ def test_center_shift():
         first, second = (np.array(ndimage.center_of_mass(np.abs(m))) for m in (x, y))
         return np.linalg.norm(first - second)
 
-    against(build("center_shift"), oracle, *make("plain", seed=9), atol=1e-12)
+    assert_equals_oracle(build("center_shift"), oracle, *make("plain", seed=9), atol=1e-12)
 
 
 def test_center_of_a_single_pixel_is_that_pixel():

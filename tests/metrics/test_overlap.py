@@ -34,7 +34,7 @@ def top(m, k):
     return mask.reshape(m.shape)
 
 
-def against(metric, oracle, a, b):
+def assert_equals_oracle(metric, oracle, a, b):
     got = metric(torch.from_numpy(a), torch.from_numpy(b)).numpy()
     expected = [oracle(x, y) for x, y in zip(a, b, strict=True)]
     np.testing.assert_allclose(got, expected, rtol=0, atol=1e-15)
@@ -47,7 +47,7 @@ def test_iou_of_the_highest_share(share, k, tied):
     def oracle(x, y):
         return jaccard_score(top(x, k).ravel(), top(y, k).ravel())
 
-    against(build("iou", share=share), oracle, *make(1, tied))
+    assert_equals_oracle(build("iou", share=share), oracle, *make(1, tied))
 
 
 @pytest.mark.parametrize("threshold", [0.2, 0.5, 1.0])
@@ -61,7 +61,7 @@ def test_iou_of_each_maps_own_maximum(threshold):
         return ((x >= cut) & (y >= cut)).sum() / ((x >= cut) | (y >= cut)).sum()
 
     a, b = make(2)
-    right = against(build("iou", threshold=threshold), oracle, a, 7 * b)
+    right = assert_equals_oracle(build("iou", threshold=threshold), oracle, a, 7 * b)
     broken = [of_the_joint_maximum(x, 7 * y) for x, y in zip(a, b, strict=True)]
     assert np.abs(right - broken).max() > 0.05
 
@@ -118,8 +118,8 @@ def test_lens_is_a_dilation_and_an_intersection(k, window, tied):
         return (top(x, k) & near(y)).sum() / k
 
     a, b = make(3, tied)
-    against(build("lens_recall", k=k, window=window), recall, a, b)
-    against(build("lens_precision", k=k, window=window), precision, a, b)
+    assert_equals_oracle(build("lens_recall", k=k, window=window), recall, a, b)
+    assert_equals_oracle(build("lens_precision", k=k, window=window), precision, a, b)
     wide = dilation(top(a[0], k).astype(np.uint8), square.astype(np.uint8)).astype(bool)
     assert (wide == near(a[0])).all()
 

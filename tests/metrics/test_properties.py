@@ -37,7 +37,7 @@ def make(name):
     return build(name, k=K) if name in TOP else build(name)
 
 
-def same(got, expected, atol=1e-12):
+def assert_same(got, expected, atol=1e-12):
     torch.testing.assert_close(got, expected, rtol=0, atol=atol)
 
 
@@ -49,9 +49,9 @@ def test_bounds_identity_and_symmetry(a, b, name):
     value = metric(a, b)
     assert ((low <= value) & (value <= high)).all()
     best = high if metric.higher_is_more_stable else low
-    same(metric(a, a), torch.full((2,), best, dtype=torch.float64))
+    assert_same(metric(a, a), torch.full((2,), best, dtype=torch.float64))
     if name not in ONE_WAY:
-        same(metric(b, a), value)
+        assert_same(metric(b, a), value)
 
 
 @quick
@@ -60,28 +60,28 @@ def test_rank_metrics_are_blind_to_increasing_maps(a, b, c):
     by_value = ("top_k_intersection", "spearman", "kendall", "lens_recall", "lens_precision", "iou")
     for name in by_value:
         value = make(name)(a, b)
-        same(make(name)(c * a, b), value)
-        same(make(name)(a, b.sign() * b.abs().sqrt() + 7), value)
+        assert_same(make(name)(c * a, b), value)
+        assert_same(make(name)(a, b.sign() * b.abs().sqrt() + 7), value)
     for name in ("sign_agreement", "rank_agreement"):  # by |value|: nothing may be added
-        same(make(name)(c * a, b.sign() * b.abs().sqrt()), make(name)(a, b))
+        assert_same(make(name)(c * a, b.sign() * b.abs().sqrt()), make(name)(a, b))
 
 
 @quick
 @given(a=varied, b=varied, c=st.floats(0.01, 100))
 def test_positive_scaling_elsewhere(a, b, c):
     for name in ("pearson", "cosine", "ssim", "mse", "center_shift", "emd"):
-        same(make(name)(c * a, b), make(name)(a, b), atol=1e-9)
-    same(make("relative_l2")(c * a, c * b), make("relative_l2")(a, b), atol=1e-9)
-    same(build("mse", scale="sum")(c * a, b), build("mse", scale="sum")(a, b))
+        assert_same(make(name)(c * a, b), make(name)(a, b), atol=1e-9)
+    assert_same(make("relative_l2")(c * a, c * b), make("relative_l2")(a, b), atol=1e-9)
+    assert_same(build("mse", scale="sum")(c * a, b), build("mse", scale="sum")(a, b))
     unscaled = build("ssim", scale="none")
-    same(unscaled(c * a, c * b), unscaled(a, b), atol=1e-9)
+    assert_same(unscaled(c * a, c * b), unscaled(a, b), atol=1e-9)
 
 
 @quick
 @given(order=st.permutations(range(132)), name=st.sampled_from(["spearman", "kendall", "pearson"]))
 def test_an_order_and_its_reverse(order, name):
     a = torch.tensor(order, dtype=torch.float64).view(1, 11, 12)
-    same(make(name)(a, -a), torch.tensor([-1.0]).double())
+    assert_same(make(name)(a, -a), torch.tensor([-1.0]).double())
 
 
 @quick
@@ -90,9 +90,9 @@ def test_kendall_within_is_blind_to_increasing_maps_and_to_the_rest(a, b):
     a, b = (torch.tensor(m, dtype=torch.float64).view(1, 11, 12) for m in (a, b))
     metric = build("kendall", within=K)
     value = metric(a, b)
-    same(metric(a.square(), b.sqrt() + 7), value)
-    same(metric(a, torch.where(a >= 132 - K, b, -b)), value)
-    same(metric(a, -b), -value)
+    assert_same(metric(a.square(), b.sqrt() + 7), value)
+    assert_same(metric(a, torch.where(a >= 132 - K, b, -b)), value)
+    assert_same(metric(a, -b), -value)
 
 
 @quick
@@ -100,7 +100,7 @@ def test_kendall_within_is_blind_to_increasing_maps_and_to_the_rest(a, b):
 def test_pixelwise_metrics_do_not_see_positions(a, b, order):
     move = lambda m: m.flatten(1)[:, list(order)].view_as(m)  # noqa: E731
     for name in ("spearman", "kendall", "pearson", "cosine", "mse", "relative_l2"):
-        same(make(name)(move(a), move(b)), make(name)(a, b))
+        assert_same(make(name)(move(a), move(b)), make(name)(a, b))
 
 
 # Degenerate maps: the documented values.
@@ -176,7 +176,7 @@ def test_maps_near_the_ends_of_float64(name, options, power):
     a, b = (torch.from_numpy(m) for m in r.uniform(-16, 16, size=(2, 3, 12, 13)))
     metric = build(name, **options)
     far = 2.0**power
-    same(metric(far * a, far * b), metric(a, b))
+    assert_same(metric(far * a, far * b), metric(a, b))
 
 
 def test_relative_l2_saturates_instead_of_overflowing():
@@ -314,7 +314,7 @@ def test_cuda_agrees_with_the_cpu(name):
     a, b = torch.randint(-9, 9, (2, 4, 20, 20), generator=torch.Generator().manual_seed(7))
     value = make(name)(a.float().cuda(), b.float().cuda())
     assert value.is_cuda
-    same(value.cpu(), make(name)(a.float(), b.float()), atol=1e-10)
+    assert_same(value.cpu(), make(name)(a.float(), b.float()), atol=1e-10)
 
 
 def test_examples_in_the_docstring():
