@@ -1,4 +1,14 @@
-"""Means over images with percentile bootstrap intervals.
+"""Means over images with bootstrap intervals.
+
+Percentile intervals of few images are too narrow, because a sample spreads less than what it
+was drawn from: by √((n − 1)/n), and by what Student's t has over the normal distribution. So
+the percentiles lie further out (Hesterberg 2015, "What teachers should know about the
+bootstrap", §5.3, expanded percentile interval):
+
+    tail = Φ(−√(n/(n−1)) · t_{0.975, n−1})
+
+With 8 images of a normal distribution 94 in 100 intervals hold the mean instead of 88, with 500
+nothing changes: ``python -m benchmarks.coverage``.
 
 Images are the unit that is resampled: they are what another experiment would draw anew.
 Values of several seeds are averaged within an image first, because they are not
@@ -8,10 +18,13 @@ independent evidence about images.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from math import sqrt
+from statistics import NormalDist
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 
 RESAMPLES: Final = 2000
 LEVEL: Final = 0.95
@@ -45,9 +58,16 @@ def interval(values: Sequence[float] | Floats) -> Interval:
     if (data == data[0]).all():  # every resample is the same; spares rounding noise
         value = float(data[0])
         return Interval(len(data), value, value, value)
-    tail = 100 * (1 - LEVEL) / 2
+    tail = 100 * tail_of(len(data))
     low, high = np.percentile(resampled_means(data), (tail, 100 - tail))
     return Interval(len(data), mean, float(low), float(high))
+
+
+@lru_cache(maxsize=64)
+def tail_of(count: int) -> float:
+    """Share of the resampled means that the interval leaves out at either end."""
+    reach = float(stdtrit(count - 1, (1 + LEVEL) / 2))
+    return NormalDist().cdf(-sqrt(count / (count - 1)) * reach)
 
 
 def paired_difference(first: Sequence[float], second: Sequence[float]) -> Interval:

@@ -24,9 +24,9 @@ from robustlab.records import MetricInfo, Role, UnreadableResults
 from robustlab.reporting.loading import Run, load
 from robustlab.reporting.results import measurements
 from robustlab.reporting.samples import Sample, per_image, samples
+from robustlab.reporting.significance import holm, sign_flip
 from robustlab.reporting.statistics import Floats, Interval, interval, paired_difference
 from robustlab.reporting.versus_runs import RunDifferences, run_differences
-from robustlab.reporting.versus_significance import holm, sign_flip
 from robustlab.reporting.wording import budget
 
 Verdict = Literal[

@@ -12,9 +12,9 @@ from robustlab.core.errors import InvalidInput
 from robustlab.records import atomic_write
 from robustlab.records.plain import plain
 from robustlab.reporting.results import to_csv
+from robustlab.reporting.significance import least
 from robustlab.reporting.versus import CHANGED, LEVEL, Place, Verdict, Versus, VersusRow
 from robustlab.reporting.versus_runs import Change
-from robustlab.reporting.versus_significance import least
 from robustlab.reporting.wording import (
     MISSING,
     attack_name,

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from robustlab import reporting
 from robustlab.records import ImageRow
@@ -186,12 +187,19 @@ def test_intervals_are_over_images_and_not_over_seeds(
     means = np.array([np.mean(values) for values in table.values()])
     draws = np.random.default_rng(5).choice(means, (20 * RESAMPLES, len(means))).mean(1)
     made = metric_of(board_cards["natural"].published, "top_100").ones
-    assert made.low == pytest.approx(np.percentile(draws, 2.5), abs=0.006)
-    assert made.high == pytest.approx(np.percentile(draws, 97.5), abs=0.006)
+    low, high = np.percentile(draws, ends(len(means)))
+    assert made.low == pytest.approx(low, abs=0.015)
+    assert made.high == pytest.approx(high, abs=0.015)
     every = np.concatenate(list(table.values()))  # canary: seeds as if they were images
     narrow = np.random.default_rng(5).choice(every, (20 * RESAMPLES, len(every))).mean(1)
-    width = np.percentile(narrow, 97.5) - np.percentile(narrow, 2.5)
-    assert made.high - made.low > width + 0.012
+    low, high = np.percentile(narrow, ends(len(every)))
+    assert made.high - made.low > high - low + 0.03
+
+
+def ends(count: int) -> tuple[float, float]:
+    """In per cent, those of Hesterberg's expanded interval."""
+    low = stats.norm.cdf(-np.sqrt(count / (count - 1)) * stats.t.ppf(0.975, count - 1))
+    return 100 * low, 100 * (1 - low)
 
 
 def test_values_that_broke_the_rules_count_nowhere(tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ import pytest
 from robustlab.core.errors import InvalidInput
 from robustlab.records import BudgetSpec, ImageRow, MetricInfo, RunRecord, UnreadableResults
 from robustlab.reporting import compare_runs
+from robustlab.reporting.significance import holm, sign_flip
 from robustlab.reporting.statistics import Interval, interval
 from robustlab.reporting.versus import direction, verdict
-from robustlab.reporting.versus_significance import holm, sign_flip
 from robustlab.reporting.versus_table import versus_notes, versus_summary, versus_table
 from tests.reporting import fixture
 

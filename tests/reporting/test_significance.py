@@ -7,9 +7,9 @@ import pytest
 from scipy import stats
 
 from robustlab.records import MetricInfo
+from robustlab.reporting.significance import EXACT, FLIPS, holm, least, sign_flip
 from robustlab.reporting.statistics import paired_difference
 from robustlab.reporting.versus import verdict
-from robustlab.reporting.versus_significance import EXACT, FLIPS, holm, least, sign_flip
 
 INFO = MetricInfo(name="m", higher_is_more_stable=True, bounds=(0, 1), summary="", options={})
 
