@@ -5,14 +5,16 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from robustlab.core.judge import Trial
+from robustlab.core.judge import Trial, explain_maps
 from robustlab.core.streaming import logits_of
-from robustlab.core.types import Concealing, Imitating, Problem
+from robustlab.core.types import Concealing, Imitating, OneMapMetric, Problem
 from robustlab.explainers.defended.certificate import certified_overlap
 from robustlab.explainers.defended.sparsified import SparsifiedSmoothGrad
+from robustlab.explainers.draws import other_draws
 from robustlab.lab.units import Cell
 from robustlab.metrics.agreement import SSIM, Pearson
 from robustlab.metrics.ranks import TopKIntersection
+from robustlab.records import RERUN
 
 SSIM_WINDOW: Final = 11  # pixels
 
@@ -24,6 +26,7 @@ def facts_of(cell: Cell, clean: Problem, trial: Trial, maps: Tensor) -> dict[str
         **_likeness(cell, clean, maps),
         **_in_patch(cell, clean, trial, maps),
         **_certificate(cell, clean),
+        **_rerun(cell, clean),
     }
 
 
@@ -118,6 +121,19 @@ def _energy(maps: Tensor, inside: Tensor) -> list[float]:
     total = positive.sum((1, 2))
     flat = inside.double().expand_as(positive).mean((1, 2))
     return torch.where(total > 0, (positive * inside).sum((1, 2)) / total, flat).tolist()
+
+
+def _rerun(cell: Cell, clean: Problem) -> dict[str, list[float]]:
+    """Without an attack: how far other draws of an explainer's random numbers move its map."""
+    again = other_draws(clean.explainer) if cell.waged.role == "none" else None
+    if again is None:
+        return {}
+    maps = explain_maps(clean.model, again, clean.images, clean.targets, clean.ids)
+    return {
+        f"{RERUN}{label}": metric(clean.maps, maps).tolist()
+        for label, metric in cell.metrics.items()
+        if not isinstance(metric, OneMapMetric)
+    }
 
 
 def _certificate(cell: Cell, clean: Problem) -> dict[str, list[float]]:

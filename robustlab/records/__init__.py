@@ -15,6 +15,7 @@ from robustlab.records.manifest import (
     PlannedVisual,
 )
 from robustlab.records.record import (
+    RERUN,
     SCHEMA,
     BudgetSpec,
     CellOutcome,
@@ -32,6 +33,7 @@ from robustlab.records.visual import VisualRecord, VisualRow
 
 __all__ = [
     "MANIFEST",
+    "RERUN",
     "SCHEMA",
     "AttackInfo",
     "BudgetSpec",

@@ -152,6 +152,10 @@ class PassCount:
         return cls(forward=fields.whole("forward"), backward=fields.whole("backward"))
 
 
+RERUN: Final = "rerun "
+"""Facts of this name and a metric's label: the metric between a clean map and its own rerun."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ImageRow:
     """One image of a cell: what the model said before and after, and how far maps moved.

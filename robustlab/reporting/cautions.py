@@ -27,6 +27,8 @@ EXPLAINED: Final = {
     "model does not rely on what the map points at.",
     "moves without an attack": "The explainer does not repeat itself; its own noise is part "
     "of every drift.",
+    "not clearly beyond its own draws": "Other random numbers move the clean map as far: the "
+    "drift may be the explainer’s own noise.",
     "few images": "Percentile intervals from so few images are too narrow.",
     "prediction changed": "A map should change when the prediction does; the table tells "
     "the two apart.",

@@ -27,10 +27,14 @@ from robustlab.reporting.figures import (
 )
 from robustlab.reporting.headline import headlines, verdict
 from robustlab.reporting.imitation import imitation_headlines, imitations
+from robustlab.reporting.largest import largest
 from robustlab.reporting.loading import Run, load
 from robustlab.reporting.manipulated import manipulated, manipulated_headlines
 from robustlab.reporting.pages import render
 from robustlab.reporting.patches import patch_headlines, patched
+from robustlab.reporting.ranking import power_warning, rankings
+from robustlab.reporting.results import measurements
+from robustlab.reporting.samples import samples
 from robustlab.reporting.sanity import sanity_headlines, sanity_tables
 from robustlab.reporting.saved import saved
 from robustlab.reporting.strength import strengths
@@ -85,6 +89,8 @@ def report_html(run: Run) -> str:
             *sanity_headlines(sanity, run.manifest),
         ],
         verdict=verdict(table, run.manifest),
+        ranking=largest(rankings(samples(measurements(run.records)), run.manifest)),
+        power_warning=power_warning,
         sanity=sanity,
         strips=made,
         unreadable=unreadable,

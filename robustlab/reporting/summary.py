@@ -20,10 +20,11 @@ import pandas as pd
 from robustlab.records import Manifest, RunRecord
 from robustlab.reporting import controls
 from robustlab.reporting.loading import Run
+from robustlab.reporting.reruns import Reruns, beyond_noise, noise_of, reruns
 from robustlab.reporting.results import Measurement, measurements
 from robustlab.reporting.samples import Group, Sample, mean, per_image, samples
 from robustlab.reporting.statistics import interval
-from robustlab.reporting.verdicts import Verdict, beats_control, flags
+from robustlab.reporting.verdicts import Verdict, about_noise, beats_control, flags
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +41,7 @@ class SummaryRow:
         disturbs: "image"; "model", and then drift is what a map should do; or "both", a
             shift that the model undoes, and then a map should stay.
         made_on: the model that the attack looked at; "" is the judged one.
+        rerun: mean between clean maps that differ by the explainer's own draws alone.
         forwards_per_image, backwards_per_image: whole-model passes of the cell, which
             several explainers may share.
         flags: short cautions, joined by "; " in the file.
@@ -86,6 +88,7 @@ class SummaryRow:
     seeds: int
     disturbs: str = "image"
     made_on: str = ""
+    rerun: float | None = None
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,8 @@ def summarise(run: Run) -> list[SummaryRow]:
     groups = samples(measurements(run.records))
     floors = controls.find_controls(groups)
     costs = _costs(run.records)
-    return [_row(sample, floors, costs, run.manifest) for sample in groups]
+    noise = reruns(run.records)
+    return [_row(sample, floors, costs, noise, run.manifest) for sample in groups]
 
 
 def to_frame(table: Iterable[SummaryRow]) -> pd.DataFrame:
@@ -115,6 +119,7 @@ def _row(
     sample: Sample,
     floors: controls.Controls,
     costs: Mapping[tuple[object, ...], Cost],
+    noise: Reruns,
     manifest: Manifest,
 ) -> SummaryRow:
     metric = manifest.metrics[sample.group.metric]
@@ -158,7 +163,11 @@ def _row(
         path=cost.path,
         forwards_per_image=cost.forwards,
         backwards_per_image=cost.backwards,
-        flags=flags(sample, drift, verdict, chance, metric, disturbs),
+        flags=(
+            *flags(sample, drift, verdict, chance, metric, disturbs),
+            *about_noise(sample, beyond_noise(sample, noise), metric),
+        ),
+        rerun=noise_of(sample.group, noise).mean,
         role=sample.role,
         control_of=sample.control_of,
         control_name=control.group.attack if control else "",

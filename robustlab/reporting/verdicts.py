@@ -79,6 +79,13 @@ def flags(
     return tuple(found)
 
 
+def about_noise(sample: Sample, beyond: Interval, metric: MetricInfo) -> tuple[str, ...]:
+    """Of a drift that is not clearly beyond what an explainer's own draws do."""
+    asked = sample.role == "attack" and not metric.of_one_map
+    verdict = beyond_control(beyond, falls=metric.higher_is_more_stable) if asked else ""
+    return ("not clearly beyond its own draws",) if verdict in ("no", "undecided") else ()
+
+
 def _about_images(sample: Sample, drift: Interval) -> list[str]:
     counted, changed = len(sample.counted()), len(sample.counted(kept=False))
     found = [f"prediction changed on {changed} of {counted}"] if changed else []

@@ -142,3 +142,28 @@ def test_a_concealment_says_what_is_shown_and_what_is_used(tmp_path):
                     assert facts[f"energy_hidden{when}"] == pytest.approx(share, rel=1e-4)
                     assert facts[f"changed_when_hidden{when}"] == float(seen[i] != unseen[i])
                     assert facts[f"right_when_hidden{when}"] == float(unseen[i] == batch.labels[i])
+
+
+def test_an_explainers_own_noise_is_measured_without_an_attack(tmp_path):
+    noisy = {"name": "smooth_grad", "samples": 2, "seed": 5}
+    spec = tiny.spec(
+        images=2, saving=[], explainers=["gradient", noisy], metrics=["spearman", "deletion"]
+    )
+    assert run_experiment(spec, tmp_path, workers=1).crashed == ()
+    records, _ = Store(tmp_path).load_all()
+    batch = rl.data.load("mnist_5k").batch(2)
+    model = rl.models.load("small_cnn")
+    first, other = (
+        rl.explain(model, rl.explainers.build(**{**noisy, "seed": seed}), batch) for seed in (5, 6)
+    )
+    expected = rl.metrics.build("spearman")(first, other)
+    assert float(expected.max()) < 1  # canary: the same draws again would be 1
+    for record in records:
+        for image in record.images:
+            found = {k: v for f in image.facts.values() for k, v in f.items() if "rerun" in k}
+            if record.cell.role == "none":
+                i = batch.ids.index(image.id)
+                assert found == {"rerun spearman": pytest.approx(float(expected[i]))}
+                assert "rerun spearman" in image.facts["smooth_grad"]
+            else:
+                assert not found
