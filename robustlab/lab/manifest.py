@@ -28,6 +28,10 @@ def manifest(plan: Plan, skipped: Sequence[tuple[str, str]] = ()) -> dict[str, A
         "primary_metric": next(iter(plan.metrics)),
         "visuals": [_visual(visual) for visual in plan.visuals],
         "trainings": [_training(unit) for unit in plan.trainings],
+        "universes": [
+            {"choices": {k: _plain(v) for k, v in u.choices}, "members": dict(u.members)}
+            for u in plan.universes
+        ],
         "left_out": [list(pair) for pair in plan.left_out],
     }
 
@@ -104,6 +108,10 @@ def _training(unit: Trained | FineTuned) -> dict[str, Any]:
 def summary_of(cls: type) -> str:
     """The first paragraph of a component's docstring, as one line."""
     return " ".join((cls.__doc__ or "").strip().split("\n\n")[0].split())
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else f"{value}"
 
 
 def _joined(against: str | tuple[str, ...]) -> str:

@@ -18,6 +18,7 @@ from robustlab.lab.courses import fine_tuned, trained_models
 from robustlab.lab.keys import digest, key_and_place, weights_in
 from robustlab.lab.spec import ExperimentSpec
 from robustlab.lab.units import Cell, FineTuned, ModelSource, Plan, Trained, Visual
+from robustlab.lab.universes import expanded
 from robustlab.lab.waging import (
     Measured,
     Waged,
@@ -77,7 +78,7 @@ def make_plan(spec: ExperimentSpec, dataset: Dataset, *, device: str = "cpu") ->
         InvalidInput: an unknown or ill-configured component, named by its place in the spec,
             or a picture that cannot be read.
     """
-    everyone = all_measured(spec)
+    everyone, universes = expanded(all_measured(spec), spec.multiverse)
     measured = tuple(m for m in everyone if m.explainer.about.scope == "local")
     makers = tuple(m for m in everyone if m.explainer.about.scope == "global")
     waged = all_waged(spec, measured)
@@ -119,6 +120,7 @@ def make_plan(spec: ExperimentSpec, dataset: Dataset, *, device: str = "cpu") ->
         measured=everyone,
         waged=waged,
         metrics=frame.metrics,
+        universes=universes,
         fingerprint=digest([*places, [m.label for m in everyone]]),
     )
 

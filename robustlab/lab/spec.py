@@ -148,6 +148,9 @@ class ExperimentSpec(_Strict):
         budgets: for attacks on images; an experiment that only disturbs models needs none.
         target: whose class is explained: the clean prediction, the label, the prediction at
             hand (current), or a fixed class index.
+        multiverse: option of explainers, or ``target`` → values, "own" being an explainer's own.
+            Every explainer is measured in every combination, and the report says what of its
+            ranking depends on them. Metrics, attacks and budgets are choices by themselves.
         saving: file formats in which disturbed images are saved and judged again.
         classes: what explainers that make images, instead of maps, make images of.
         smoke: overrides, by dotted path, that make it run in seconds.
@@ -167,6 +170,9 @@ class ExperimentSpec(_Strict):
     target: Literal["prediction", "label", "current"] | Whole = "prediction"
     classes: tuple[Whole, ...] = Field(default=tuple(range(10)), min_length=1)
     seeds: tuple[Whole, ...] = (0,)
+    multiverse: dict[str, Annotated[tuple[Any, ...], Field(min_length=1)]] = Field(
+        default_factory=dict
+    )
     saving: tuple[FileFormat, ...] = tuple(FORMATS)
     gallery: Gallery = Gallery()
     smoke: dict[str, Any] = Field(default_factory=dict)

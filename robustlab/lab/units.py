@@ -13,6 +13,7 @@ from robustlab.core.budget import Budget
 from robustlab.core.saving import FileFormat
 from robustlab.core.types import AnyMetric
 from robustlab.lab.spec import Course, ExperimentSpec
+from robustlab.lab.universes import Universe
 from robustlab.lab.waging import Measured, Waged
 from robustlab.training.objective import TrainingObjective
 
@@ -174,7 +175,8 @@ class Plan:
     ``fingerprint`` says which experiment it is. Contents of files are no part of it: a folder
     of results goes on with a changed picture, and only the cells that show it are new.
     ``left_out`` holds (attack, explainer) where "each" found no gradient to follow.
-    ``trainings`` come in an order in which each finds what it goes on from.
+    ``trainings`` come in an order in which each finds what it goes on from. ``universes``: who
+    stands for whom in each combination of choices, of a multiverse.
     """
 
     spec: ExperimentSpec
@@ -185,4 +187,5 @@ class Plan:
     measured: tuple[Measured, ...]
     waged: tuple[Waged, ...]
     metrics: Mapping[str, AnyMetric]
+    universes: tuple[Universe, ...]
     fingerprint: str

@@ -13,7 +13,8 @@ from robustlab.core.types import Attack, Explainer, Imitating, ModelAttack, Movi
 from robustlab.lab.spec import AttackChoice, ExperimentSpec, ExplainerChoice
 
 Role = Literal["attack", "control", "none"]
-Target = Literal["prediction", "label", "current"] | int
+Named = Literal["prediction", "label", "current"]
+Target = Named | int
 
 
 @dataclass(frozen=True)

@@ -155,6 +155,26 @@ class ExplainerInfo:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Universe:
+    """One combination of a multiverse's choices.
+
+    Attributes:
+        choices: option → value. members: explainer → the label of its variant.
+    """
+
+    choices: Mapping[str, str]
+    members: Mapping[str, str]
+
+    @classmethod
+    def read(cls, fields: Fields) -> "Universe":
+        choices, members = fields.object("choices"), fields.object("members")
+        return cls(
+            choices={key: choices.text(key) for key in choices.data},
+            members={key: members.text(key) for key in members.data},
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class AttackInfo:
     """An attack, control or no-op under its label, and what it disturbs.
 
@@ -196,6 +216,7 @@ class Manifest:
         visuals: images of whole models to be made.
         trainings: networks to be trained.
         left_out: (attack, explainer) pairs without a gradient to follow.
+        universes: of a multiverse, who stands for whom under which choices.
         models: labels, or objects that say more about a model.
         primary_metric: the label that headlines and short tables use.
     """
@@ -213,6 +234,7 @@ class Manifest:
     visuals: tuple[PlannedVisual, ...] = ()
     trainings: tuple[PlannedTraining, ...] = ()
     left_out: tuple[tuple[str, str], ...] = ()
+    universes: tuple[Universe, ...] = ()
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Manifest":
@@ -248,6 +270,10 @@ class Manifest:
             trainings=tuple(
                 PlannedTraining.read(Fields.of(item, f"trainings[{i}]"))
                 for i, item in enumerate(_listed(fields, "trainings"))
+            ),
+            universes=tuple(
+                Universe.read(Fields.of(item, f"universes[{i}]"))
+                for i, item in enumerate(_listed(fields, "universes"))
             ),
             left_out=tuple((str(pair[0]), str(pair[1])) for pair in _listed(fields, "left_out")),
         )

@@ -16,6 +16,8 @@ from robustlab.reporting.drift_plot import MANY, DriftPlot
 from robustlab.reporting.epsilon_curve import EpsilonCurve
 from robustlab.reporting.heat_map import HeatMap
 from robustlab.reporting.largest import Placed, largest
+from robustlab.reporting.multiverse import Multiverse
+from robustlab.reporting.multiverse_plot import MultiversePlot
 from robustlab.reporting.strength import Strength
 from robustlab.reporting.strength_plot import StrengthPlot
 from robustlab.reporting.summary import SummaryRow
@@ -28,7 +30,8 @@ S = TypeVar("S", bound=Placed)
 WIDE: Final = 5.6  # inches: two fit beside each other on a wide page
 NARROW: Final = 3.45
 MATRIX: Final = 4.5
-Drawing = DriftPlot | EpsilonCurve | HeatMap | StrengthPlot | TradeoffPlot
+BROAD: Final = 9.0
+Drawing = MultiversePlot | DriftPlot | EpsilonCurve | HeatMap | StrengthPlot | TradeoffPlot
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,13 @@ def strength_figures(found: Sequence[Strength]) -> Folded[Strength]:
     return _folded(found, lambda i, strength: StrengthPlot(f"strength-{i}", strength))
 
 
+def multiverse_figures(found: Sequence[Multiverse]) -> list[Drawn[Multiverse]]:
+    """The places of explainers in all worlds, one picture per model."""
+    return [
+        Drawn(made, twice(MultiversePlot(f"multiverse-{i}", made))) for i, made in enumerate(found)
+    ]
+
+
 def _folded(found: Sequence[S], draw: Callable[[int, S], HeatMap | StrengthPlot]) -> Folded[S]:
     shown, rest = largest(found)
     drawn = [Drawn(item, twice(draw(i, item))) for i, item in enumerate([*shown, *rest])]
@@ -100,7 +110,7 @@ def _folded(found: Sequence[S], draw: Callable[[int, S], HeatMap | StrengthPlot]
 
 def twice(drawing: Drawing) -> tuple[Markup, ...]:
     """For a wide and for a narrow page."""
-    wide = MATRIX if isinstance(drawing, HeatMap) else WIDE
+    wide = {HeatMap: MATRIX, MultiversePlot: BROAD}.get(type(drawing), WIDE)
     return tuple(
         replace(drawing, name=f"{drawing.name}-{kind}").draw(width, kind)
         for kind, width in (("wide", wide), ("narrow", NARROW))

@@ -105,12 +105,17 @@ class Ranking:
 
 
 def rankings(groups: Sequence[Sample], manifest: Manifest) -> list[Ranking]:
-    """One for each attack and budget, on the primary metric; empty where nothing is compared."""
+    """One for each attack and budget, on the primary metric; empty where nothing is compared.
+
+    A multiverse compares its own way.
+    """
     label = manifest.primary_metric
+    if manifest.universes or manifest.metrics[label].of_map_alone:
+        return []
     return [
         ranking(arena, values, manifest.metrics[label])
         for arena, values in arenas(groups).items()
-        if arena.metric == label and len(values) > 1 and not manifest.metrics[label].of_map_alone
+        if arena.metric == label and len(values) > 1
     ]
 
 
@@ -165,10 +170,15 @@ def compared(values: Mapping[str, Mapping[str, float]]) -> list[Pair]:
     ]
 
 
+def too_few(made: Ranking) -> bool:
+    """Could no pair be told apart, whatever the images show?"""
+    return least(made.images) * len(made.pairs) >= LEVEL
+
+
 def power_warning(made: Ranking) -> str:
     """What so few images cannot show; "" where every pair was told apart."""
     pairs = len(made.pairs)
-    if least(made.images) * pairs >= LEVEL:
+    if too_few(made):
         needed = next(n for n in count(2) if least(n) * pairs < LEVEL)
         return (
             f"{made.images} images cannot tell even one of {pairs} pairs apart, whatever they "

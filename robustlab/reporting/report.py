@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Final
 
 from robustlab.records import atomic_write
+from robustlab.reporting import multiverse, wording
 from robustlab.reporting import report_views as views
-from robustlab.reporting import wording
 from robustlab.reporting.cautions import (
     below_a_level,
     cautions,
@@ -22,6 +22,7 @@ from robustlab.reporting.concealed import concealed, concealed_headlines
 from robustlab.reporting.figures import (
     drift_figures,
     epsilon_figures,
+    multiverse_figures,
     strength_figures,
     transfer_figures,
 )
@@ -30,6 +31,7 @@ from robustlab.reporting.imitation import imitation_headlines, imitations
 from robustlab.reporting.largest import largest
 from robustlab.reporting.loading import Run, load
 from robustlab.reporting.manipulated import manipulated, manipulated_headlines
+from robustlab.reporting.multiverse import multiverses
 from robustlab.reporting.pages import render
 from robustlab.reporting.patches import patch_headlines, patched
 from robustlab.reporting.ranking import power_warning, rankings
@@ -62,7 +64,7 @@ def write_report(folder: Path | str) -> Path:
 
 def report_html(run: Run) -> str:
     """The page as text; equal records give equal bytes."""
-    every = summarise(run)
+    every, groups = summarise(run), samples(measurements(run.records))
     table = [row for row in every if row.disturbs != "model"]
     sanity = sanity_tables(every, run.manifest)
     made, unreadable = strips(run)
@@ -89,7 +91,9 @@ def report_html(run: Run) -> str:
             *sanity_headlines(sanity, run.manifest),
         ],
         verdict=verdict(table, run.manifest),
-        ranking=largest(rankings(samples(measurements(run.records)), run.manifest)),
+        ranking=largest(rankings(groups, run.manifest)),
+        multiverse=multiverse_figures(multiverses(groups, table, run.manifest)),
+        multiverse_sentences=multiverse.sentences,
         power_warning=power_warning,
         sanity=sanity,
         strips=made,

@@ -15,7 +15,7 @@ Reruns = Mapping[Place, Mapping[str, float]]
 
 
 def reruns(records: Iterable[RunRecord]) -> Reruns:
-    """Metric of two clean maps with other draws, by model, data, explainer and metric; per image."""
+    """Metric of two clean maps by other draws: (model, data, explainer, metric) → image → value."""
     found: dict[Place, dict[str, float]] = {}
     for record in records:
         for image in record.images:
