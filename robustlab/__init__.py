@@ -11,6 +11,7 @@
     result = rl.attack(model, gradient, attacks.build("top_k", steps=20), batch,
                        rl.Budget("linf", 0.5 / 255))
     result.drift("top_k_intersection", k=1000)                       # [B]
+    rl.examine(model, gradient, batch, rl.metrics.build("max_sensitivity"))  # [B]
 
 Rooms are imported when they are first used, so ``import robustlab`` is instant.
 """
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from robustlab import data, explainers, metrics, models, training
     from robustlab.core.batch import Batch
     from robustlab.core.budget import Budget
-    from robustlab.lab.api import AttackResult, attack, explain
+    from robustlab.lab.api import AttackResult, attack, examine, explain
 
 __version__ = "0.1.0"
 
@@ -42,6 +43,7 @@ _HOMES = {
     "Budget": "robustlab.core.budget",
     "AttackResult": "robustlab.lab.api",
     "attack": "robustlab.lab.api",
+    "examine": "robustlab.lab.api",
     "explain": "robustlab.lab.api",
 }
 
@@ -52,6 +54,7 @@ __all__ = [
     "__version__",
     "attack",
     "data",
+    "examine",
     "explain",
     "explainers",
     "metrics",

@@ -1,7 +1,8 @@
 """The step loop that the gradient attacks on explanations share, and its two gradient paths."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -13,8 +14,8 @@ from attacks.explanation.gradients import (
     probabilities,
 )
 from attacks.explanation.objectives import Objective
-from attacks.explanation.pace import Adaptive, Constant
-from attacks.explanation.selection import Best
+from attacks.explanation.pace import Adaptive, Constant, Kept
+from attacks.explanation.selection import Best, Seen
 from attacks.norms import BALLS, check_norm
 from robustlab.core.budget import Budget
 from robustlab.core.errors import InvalidInput, NotDifferentiable
@@ -23,6 +24,22 @@ from robustlab.core.tables import check_finite
 from robustlab.core.types import Explainer, HessianVector, Problem
 
 Path = Literal["auto", "double_backward", "hessian_vector"]
+# (images, their attribution where it is known, number of the step) -> where the loss grows
+Uphill = Callable[[Tensor, Tensor | None, int], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Gait:
+    """How long steps are, and which way they go for a gradient."""
+
+    pace: Constant | Adaptive
+    move: Callable[[Tensor], Tensor]
+
+
+class Keeper(Kept, Protocol):
+    """Keeps the best of the images that it is shown."""
+
+    def consider(self, images: Tensor) -> Seen: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,46 +145,62 @@ def ascend(problem: Problem, budget: Budget, objective: Objective, settings: Asc
     chosen_by = _by_loss(objective) if settings.select == "best_loss" else objective
     best = Best(problem, chosen_by, budget=budget)
     clean = probabilities(problem) if settings.output_weight else None
-    images = problem.images
+    free, images = budget.free, problem.images
+
+    def uphill(at: Tensor, raw: Tensor | None, step: int) -> Tensor:
+        gradient = slope(problem, at, raw, objective, settings, free, step)
+        if clean is None:
+            return gradient
+        return gradient - settings.output_weight * output_gradient(problem, at, clean)
+
     for restart in range(settings.restarts):
-        images = _climb(problem, budget.free, objective, settings, best, clean, restart)
+        images = _start(problem, free, settings, restart)
+        # the clean image itself is known
+        known = not (settings.random_start or restart > 0)
+        gait = _gait(problem, free, settings)
+        images = climb(problem, free, uphill, settings, best, images, gait, known=known)
     last = settings.select == "last"
     return budget.finished(images, problem.images) if last else best.images
 
 
-def _climb(
+def climb(
     problem: Problem,
     budget: Budget,
-    objective: Objective,
+    uphill: Uphill,
     settings: Ascent,
-    best: Best,
-    clean: Tensor | None,
-    restart: int,
+    best: Keeper,
+    images: Tensor,
+    gait: Gait,
+    *,
+    known: bool = False,
 ) -> Tensor:
-    """All steps from one start; ``best`` sees every iterate. Returns the last one."""
-    path = settings.gradient_path(problem.explainer)
-    alpha = settings.step_size or 2.5 * budget.epsilon / settings.steps
-    adaptive = settings.schedule == "adaptive"
-    pace = Adaptive(problem, budget, settings.steps) if adaptive else Constant(alpha)
-    move = Adam() if settings.optimiser == "adam" else budget.steepest
-    images = _start(problem, budget, settings, restart)
+    """All steps from ``images``; ``best`` sees every iterate. Returns the last one.
+
+    ``known`` images need not be looked at before the first step, unless it is by them.
+    """
+    path, pace = settings.gradient_path(problem.explainer), gait.pace
+    adaptive = isinstance(pace, Adaptive)
     for step in range(settings.steps):
-        # the clean image itself is known
-        fresh = step > 0 or settings.random_start or restart > 0
+        fresh = step > 0 or not known
         needed = adaptive or path == "hessian_vector"
         seen = best.consider(images) if needed or (fresh and settings.select != "last") else None
         if seen is not None and adaptive:
             before, images = images, pace.after(step, images, seen.values, best)
             seen = seen if torch.equal(before, images) else best.consider(images)
         raw = None if seen is None else seen.raw
-        gradient = slope(problem, images, raw, objective, settings, budget, step)
-        if clean is not None:
-            pull = output_gradient(problem, images, clean)
-            gradient = gradient - settings.output_weight * pull
-        images = budget.project(images + pace.length * move(gradient), problem.images)
+        gradient = uphill(images, raw, step)
+        images = budget.project(images + pace.length * gait.move(gradient), problem.images)
     if settings.select != "last":
         best.consider(images)
     return images
+
+
+def _gait(problem: Problem, budget: Budget, settings: Ascent) -> Gait:
+    """How the settings would have the steps."""
+    alpha = settings.step_size or 2.5 * budget.epsilon / settings.steps
+    adaptive = settings.schedule == "adaptive"
+    pace = Adaptive(problem, budget, settings.steps) if adaptive else Constant(alpha)
+    return Gait(pace, Adam() if settings.optimiser == "adam" else budget.steepest)
 
 
 def slope(

@@ -1,13 +1,12 @@
 """Evolution strategies on a map: attacks any explainer, since it asks for nothing but maps."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from attacks.control import RandomSign
+from attacks.explanation.evolution import candidate, evolve
 from attacks.explanation.goals import Aimed
 from attacks.explanation.objectives import Objective
 from attacks.explanation.selection import Best
@@ -15,7 +14,6 @@ from attacks.norms import BALLS, check_norm
 from robustlab.core.budget import Budget
 from robustlab.core.errors import InvalidInput
 from robustlab.core.maps import to_maps
-from robustlab.core.randomness import normal
 from robustlab.core.types import Attack, Explainer, Problem
 
 
@@ -70,77 +68,21 @@ class BlackBox(Aimed):
             return problem.images.clone()
         objective = self.objective(problem)
         best = Best(problem, objective)
-        mean = self._latent(problem)
-        for number, size in enumerate(self._generations()):
-            steps = self._steps(problem, number, size)
-            marks = torch.stack(
-                [self._marks(problem, budget, best, objective, mean + step) for step in steps]
-            )
-            mean = _inside(mean + self.rate * _direction(marks, steps), budget)
-            lost = torch.isinf(marks[..., 0]).all(0)  # from here no rank points back
-            mean = torch.where(lost.view(-1, 1, 1, 1), mean / 2, mean)
+
+        def marks(latent: Tensor) -> Tensor:
+            return self._marks(problem, budget, best, objective, latent)
+
+        evolve(self, problem, budget, marks, "black_box")
         return best.images
-
-    def _generations(self) -> Iterator[int]:
-        """Sizes that use up the queries."""
-        left = self.queries
-        while left:
-            yield min(left, self.population)
-            left -= min(left, self.population)
-
-    def _latent(self, problem: Problem) -> Tensor:
-        count, channels, height, width = problem.images.shape
-        cells = min(self.grid, height), min(self.grid, width)
-        return torch.zeros(count, channels, *cells).to(problem.images)
-
-    def _steps(self, problem: Problem, generation: int, size: int) -> Tensor:
-        """Antithetic pairs, and the mean itself where the size is odd: ``[size,B,C,g,g]``."""
-        like = self._latent(problem)
-        draws = [
-            self.sigma * normal(like, problem.ids, problem.seed, f"black_box/{generation}/{pair}")
-            for pair in range(size // 2)
-        ]
-        both = [step for draw in draws for step in (draw, -draw)]
-        return torch.stack([*both, *([like] if size % 2 else [])])
 
     def _marks(
         self, problem: Problem, budget: Budget, best: Best, objective: Objective, latent: Tensor
     ) -> Tensor:
         """Metric and loss ``[B,2]`` of one candidate per image; −∞ where the prediction is lost."""
-        images = self._candidate(problem, budget, latent)
+        images = candidate(latent, problem, budget, problem.images)
         seen = best.consider(images)
         height, width = images.shape[-2:]
         maps = to_maps(seen.raw, problem.explainer.post, (height, width))
         loss = objective.loss(maps, slice(0, len(images))).double()
         marks = torch.stack([objective.value(maps), loss], 1)
         return torch.where(seen.kept.unsqueeze(1), marks, -torch.inf)
-
-    def _candidate(self, problem: Problem, budget: Budget, latent: Tensor) -> Tensor:
-        images = problem.images
-        change = F.interpolate(_inside(latent, budget), images.shape[-2:], mode="nearest")
-        if budget.norm == "l2":
-            change = change / change[0].numel() ** 0.5
-        return budget.project(images + budget.epsilon * change, images)
-
-
-def _inside(latent: Tensor, budget: Budget) -> Tensor:
-    """The latent brought back to where the budget binds: beyond, nothing more would change."""
-    if budget.norm == "linf":
-        return latent.clamp(-1, 1)
-    return latent / latent.square().mean((1, 2, 3), keepdim=True).sqrt().clamp(min=1)
-
-
-def _direction(marks: Tensor, steps: Tensor) -> Tensor:
-    """Σ_j u_j n_j per image, scaled to a root mean square of 1; 0 where all are alike.
-
-    u are centred ranks in [−½, ½] over the generation, by the first of the ``marks``
-    ``[size,B,2]`` and among its equals by the second; those equal in both share their rank.
-    """
-    first, second = marks.unbind(2)
-    beats = (first.unsqueeze(1) > first) | (
-        (first.unsqueeze(1) == first) & (second.unsqueeze(1) > second)
-    )
-    ranks = (beats.sum(1) - beats.sum(0)).to(steps) / (2 * max(1, len(marks) - 1))
-    total = (ranks.view(*ranks.shape, 1, 1, 1) * steps).sum(0)
-    scale = total.square().mean((1, 2, 3), keepdim=True).sqrt()
-    return torch.where(scale > 0, total / scale.clamp(min=1e-30), 0.0)

@@ -1,11 +1,19 @@
 """How long the next step is: all alike, or as Auto-PGD finds out for each image."""
 
+from typing import Protocol
+
 import torch
 from torch import Tensor
 
-from attacks.explanation.selection import Best
 from robustlab.core.budget import Budget
 from robustlab.core.types import Problem
+
+
+class Kept(Protocol):
+    """The best images so far, and their values ``[B]``."""
+
+    images: Tensor
+    values: Tensor
 
 
 class Constant:
@@ -14,7 +22,7 @@ class Constant:
     def __init__(self, alpha: float) -> None:
         self.length: float | Tensor = alpha
 
-    def after(self, step: int, images: Tensor, values: Tensor, best: Best) -> Tensor:
+    def after(self, step: int, images: Tensor, values: Tensor, best: Kept) -> Tensor:
         """Where to go on: here."""
         return images
 
@@ -26,12 +34,12 @@ class Adaptive:
     image's step is halved, and it goes on from its best iterate so far, if fewer than 3/4 of
     the steps since the last checkpoint were improvements, or if neither the step nor the best
     value has changed since then. ``values`` are those of the true metric, and −∞ where the
-    prediction is lost. Deviation: no momentum.
+    prediction is lost. Deviations: no momentum; ``first`` may be another first step, in ε.
     """
 
-    def __init__(self, problem: Problem, budget: Budget, steps: int) -> None:
-        count = len(problem.images)
-        self.length: float | Tensor = problem.images.new_full((count, 1, 1, 1), 2 * budget.epsilon)
+    def __init__(self, problem: Problem, budget: Budget, steps: int, first: float = 2.0) -> None:
+        count, length = len(problem.images), first * budget.epsilon
+        self.length: float | Tensor = problem.images.new_full((count, 1, 1, 1), length)
         self._checks = _checkpoints(steps)
         self._last_check = 0
         self._before = torch.full((count,), torch.inf, dtype=torch.float64)
@@ -39,7 +47,7 @@ class Adaptive:
         self._halved = torch.ones(count, dtype=torch.bool)
         self._best_then = torch.full((count,), -torch.inf, dtype=torch.float64)
 
-    def after(self, step: int, images: Tensor, values: Tensor, best: Best) -> Tensor:
+    def after(self, step: int, images: Tensor, values: Tensor, best: Kept) -> Tensor:
         """Note what step number ``step`` led to; where to go on from."""
         values = values.double().cpu()
         self._improved += values > self._before

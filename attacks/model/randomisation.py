@@ -3,21 +3,17 @@
 Adebayo et al. 2018, "Sanity checks for saliency maps". Here a map that *stays* is the bad news.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
-from typing import Any, Literal
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from robustlab.core.errors import InvalidInput
-from robustlab.core.streaming import run_model
 from robustlab.core.types import Attack, Explainer, Problem
 from robustlab.models import Classifier
+from robustlab.models.randomised import How, layers_from_the_output, redraw
 from robustlab.models.seeding import seeded
 from robustlab.models.shipped import give_weights
 
@@ -36,7 +32,7 @@ class RandomWeights:
 
     share: float = 1.0
     independent: bool = False
-    how: Literal["fresh", "shuffled"] = "fresh"
+    how: How = "fresh"
 
     def __post_init__(self) -> None:
         if not 0 < self.share <= 1:
@@ -51,8 +47,7 @@ class RandomWeights:
         layers = layers_from_the_output(model, problem.images[:1].cpu())
         reached = layers[: ceil(self.share * len(layers))]
         with seeded(problem.seed):
-            for layer in reached[-1:] if self.independent else reached:
-                _redraw(layer, self.how)
+            redraw(reached[-1:] if self.independent else reached, self.how)
         return model.to(problem.images.device).eval()
 
     def gradient_path(self, explainer: Explainer) -> str:
@@ -88,39 +83,3 @@ class OtherWeights:
 
     def control(self) -> Attack | None:
         return None
-
-
-def layers_from_the_output(model: nn.Module, images: Tensor) -> list[nn.Module]:
-    """Modules with parameters of their own, the last to run first; one forward pass."""
-    order: dict[nn.Module, None] = {}
-    with _watched(model, order), torch.no_grad():
-        run_model(model, images)
-    if not order:
-        raise InvalidInput("model", "no module with parameters ran, so nothing can be randomised")
-    return list(reversed(order))
-
-
-@contextmanager
-def _watched(model: nn.Module, order: dict[nn.Module, None]) -> Iterator[None]:
-    def note(module: nn.Module, *_: Any) -> None:
-        order.pop(module, None)  # a shared layer counts where it runs last
-        order[module] = None
-
-    owners = [m for m in model.modules() if list(m.parameters(recurse=False))]
-    handles = [m.register_forward_hook(note) for m in owners]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _redraw(layer: nn.Module, how: str) -> None:
-    reset = getattr(layer, "reset_parameters", getattr(layer, "_reset_parameters", None))
-    if how == "fresh" and reset is not None:
-        reset()
-        return
-    with torch.no_grad():  # parameters without an initialisation of their own are shuffled too
-        for parameter in layer.parameters(recurse=False):
-            order = torch.randperm(parameter.numel())
-            parameter.copy_(parameter.flatten()[order].view_as(parameter))

@@ -7,7 +7,7 @@ drifted". It trusts nothing that the attack says about itself.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +30,8 @@ from robustlab.core.types import (
 from robustlab.core.wrapping import Counted
 
 # Whose class is explained: the clean prediction, the label, the prediction at hand, or a fixed one.
-Target = Literal["prediction", "label", "current"] | int
+Named = Literal["prediction", "runner_up", "label", "current"]
+Target = Named | int
 # infeasible: the proposal is the clean image, so nothing within reach kept the prediction and
 # moved the map. diverged: not finite, replaced by the clean image. budget_violated: left the
 # ball or box by more than rounding; it was projected back before anything was measured.
@@ -100,7 +101,7 @@ def pose(
     logits = logits_of(model, batch.images)
     check_labels(batch.labels, logits.shape[1])
     predictions = logits.argmax(1)
-    targets = choose_targets(target, batch.labels, predictions, logits.shape[1])
+    targets = choose_targets(target, batch.labels, logits)
     raw = explainer.explain(model, batch.images, targets, ids=batch.ids).detach()
     height, width = batch.images.shape[-2:]
     maps = to_maps(raw, explainer.post, (height, width))
@@ -291,20 +292,31 @@ def explain_maps(
     return to_maps(raw, explainer.post, (height, width)).detach()
 
 
-def choose_targets(target: Target, labels: Tensor, predictions: Tensor, classes: int) -> Tensor:
-    """The explained class of each clean image."""
+def choose_targets(target: Target, labels: Tensor, logits: Tensor) -> Tensor:
+    """The explained class of each clean image.
+
+    prediction: of the largest logit; so is *current*, which looks again after an attack.
+    runner_up: of the second largest, what the model nearly said.
+    """
+    classes = logits.shape[1]
     if target == "label":
         if bool((labels < 0).any()):
             raise InvalidInput("target", "'label' was asked for but some images have none",
                                "use target: prediction")  # fmt: skip
         return labels
     if target in ("prediction", "current"):
-        return predictions
+        return logits.argmax(1)
+    if target == "runner_up":
+        if classes < 2:
+            raise InvalidInput("target", "'runner_up' of a model with one class", "prediction")
+        return logits.topk(2).indices[:, 1]
     if isinstance(target, bool) or not isinstance(target, int) or not 0 <= target < classes:
         raise InvalidInput(
-            "target", f"{target!r} is not known", f"prediction, label, current or 0..{classes - 1}"
+            "target",
+            f"{target!r} is not known",
+            f"{', '.join(get_args(Named))} or 0..{classes - 1}",
         )
-    return torch.full_like(predictions, target)
+    return torch.full((len(logits),), target, device=logits.device)
 
 
 def check_local(explainer: Explainer) -> None:

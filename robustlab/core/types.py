@@ -354,5 +354,67 @@ class MapMetric(Protocol):
         ...
 
 
-OneMapMetric = RegionMetric | ModelMetric | MapMetric
+Rows = slice | Tensor
+"""Which images of a problem a batch belongs to: some in a row, or their numbers ``[n]``."""
+
+Search = Literal["gradient", "evolution"]
+
+
+class Change(Protocol):
+    """How much is different at images near those of a problem, one number for each.
+
+    Of images ``[n,C,H,W]``, their raw attribution ``[n,C,H,W]`` or ``[n,1,h,w]``, and the
+    ``rows`` of the problem that they belong to.
+    """
+
+    def loss(self, images: Tensor, raw: Tensor, rows: Rows) -> Tensor:
+        """``[n]``, differentiable in images and attribution: what a search climbs."""
+        ...
+
+    def value(self, images: Tensor, raw: Tensor, rows: Rows) -> Tensor:
+        """``[n]`` float64, what counts; −∞ where an image may not be chosen."""
+        ...
+
+
+class Climb(Protocol):
+    """The searches around images, which a metric is handed: it is below them in the house."""
+
+    def __call__(
+        self,
+        search: Search,
+        problem: Problem,
+        change: Change,
+        start: Tensor,
+        budget: Budget,
+        steps: int,
+    ) -> Tensor:
+        """Images within the budget of ``problem.images`` that start at ``start``: the ones with
+        the largest value of ``change`` that the search has seen, those at the start included.
+
+        Raises:
+            InvalidInput: the explainer has no gradient, and the search needs one.
+        """
+        ...
+
+
+@runtime_checkable
+class ExplainerMetric(Protocol):
+    """A metric that asks an explainer for further maps: of images nearby, of other classes, of
+    the same network with other weights.
+    """
+
+    name: ClassVar[str]
+    higher_is_more_stable: ClassVar[bool]
+    bounds: ClassVar[tuple[float, float]]
+
+    def examine(self, problem: Problem, climb: Climb) -> Tensor:
+        """One float64 number per image of the problem, ``[B]``; nothing is left changed."""
+        ...
+
+    def cost(self, explainer: Explainer) -> Passes:
+        """Passes per image."""
+        ...
+
+
+OneMapMetric = RegionMetric | ModelMetric | MapMetric | ExplainerMetric
 AnyMetric = Metric | OneMapMetric

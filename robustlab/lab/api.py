@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from attacks.explanation.climbing import climb_to
 from robustlab import metrics
 from robustlab.core.batch import Batch, check_images
 from robustlab.core.budget import Budget
@@ -22,8 +23,10 @@ from robustlab.core.judge import (
 )
 from robustlab.core.streaming import logits_of
 from robustlab.core.types import (
+    AnyMetric,
     Attack,
     Explainer,
+    ExplainerMetric,
     MapMetric,
     ModelAttack,
     ModelMetric,
@@ -46,6 +49,12 @@ class AttackResult(Judged):
             raise InvalidInput("metric", f"{metric!r} asks the model about one map, not two maps")
         if isinstance(measure, MapMetric):
             raise InvalidInput("metric", f"{metric!r} describes one map, it does not compare two")
+        if isinstance(measure, ExplainerMetric):
+            raise InvalidInput(
+                "metric",
+                f"{metric!r} asks the explainer for maps of its own, it does not compare two",
+                "use rl.examine",
+            )
         return measure(self.clean_maps, self.maps)
 
 
@@ -63,8 +72,31 @@ def explain(
     check_local(explainer)
     logits = logits_of(model, batch.images)
     check_labels(batch.labels, logits.shape[1])
-    targets = choose_targets(target, batch.labels, logits.argmax(1), logits.shape[1])
+    targets = choose_targets(target, batch.labels, logits)
     return explain_maps(model, explainer, batch.images, targets, batch.ids)
+
+
+def examine(
+    model: nn.Module,
+    explainer: Explainer,
+    batch: Batch,
+    metric: AnyMetric,
+    *,
+    target: Target = "prediction",
+) -> Tensor:
+    """A number ``[B]`` about an explainer at each image: ``examine(model, explainer, batch,
+    metrics.build("max_sensitivity", search="gradient"))``.
+
+    Raises:
+        InvalidInput: as for `explain`; a metric of another kind, or one that cannot work
+            with this explainer.
+    """
+    if not isinstance(metric, ExplainerMetric):
+        name = getattr(metric, "name", type(metric).__name__)
+        raise InvalidInput(
+            "metric", f"{name!r} asks an explainer for nothing", "call it, or use drift"
+        )
+    return metric.examine(pose(model, explainer, batch, target=target), climb_to)
 
 
 def attack(

@@ -1,14 +1,15 @@
 """Which networks an experiment trains: its own models, and those that attacks fine-tune."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from robustlab import training
+from robustlab import explainers, training
 from robustlab.core.errors import InvalidInput
 from robustlab.core.types import Training
 from robustlab.data.parts import revision_of
 from robustlab.lab.keys import key_and_place, weights_in
-from robustlab.lab.spec import Course, ExperimentSpec, ModelChoice
+from robustlab.lab.spec import Course, ExperimentSpec, ModelChoice, Roar
 from robustlab.lab.units import FineTuned, ModelSource, Trained
 from robustlab.lab.waging import Measured, Waged, located
 from robustlab.models.weight_files import weights_revision
@@ -26,14 +27,25 @@ def trained_models(spec: ExperimentSpec, device: str) -> tuple[Trained, ...]:
     found: dict[str, Trained] = {}
     for i, choice in enumerate(spec.models):
         if choice.train is not None:
-            found[choice.shown] = _trained(i, choice, choice.train, found, device)
-    return tuple(found.values())
+            found[choice.shown] = _trained(f"models.{i}", choice, choice.train, found, device)
+    return (*found.values(), *(_retrained(spec.roar, device) if spec.roar else ()))
+
+
+def _retrained(roar: Roar, device: str) -> list[Trained]:
+    """The trainings that nothing but their accuracy is asked of."""
+    for i, order in enumerate(roar.explainers):
+        located(f"roar.explainers.{i}", lambda o=order: explainers.build(o.name, **o.options))
+    return [
+        replace(_trained("roar.network", one, one.train, {}, device), for_itself=True)
+        for one in roar.models()
+        if one.train is not None
+    ]
 
 
 def _trained(
-    number: int, choice: ModelChoice, course: Course, before: Mapping[str, Trained], device: str
+    named: str, choice: ModelChoice, course: Course, before: Mapping[str, Trained], device: str
 ) -> Trained:
-    where = f"models.{number}.train"
+    where = f"{named}.train"
     if choice.name.startswith("zoo:"):
         remedy = "name its architecture, with its file as weights"
         raise InvalidInput(where, f"{choice.name} is trained already", remedy)
@@ -45,7 +57,10 @@ def _trained(
     start = before[course.start] if course.start else None
     numbers = {
         "model": [model.name, model.options],
-        "course": course.model_dump(mode="json", exclude={"start"}),
+        "course": course.model_dump(
+            mode="json",  # keys from before anything could be removed hold
+            exclude={"start", *(("remove",) if course.remove is None else ())},
+        ),
         "start": start and start.place,
         "device": device.split(":")[0],
     }
@@ -53,6 +68,9 @@ def _trained(
         "weights": weights_revision(model.options.get("weights")),
         "data": pictures,
         "start": start.key if start and start.key != start.place else "",
+        "explained": weights_revision(
+            course.remove.model.options.get("weights") if course.remove else None
+        ),
     }
     key, place = key_and_place(numbers, contents)
     passes = (course.images or SHIPPED) * course.epochs * objective.cost().gradient

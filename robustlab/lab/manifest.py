@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from robustlab.core.tables import options_of
-from robustlab.core.types import AnyMetric, MapMetric, ModelMetric, RegionMetric
+from robustlab.core.types import AnyMetric, ExplainerMetric, MapMetric, ModelMetric, RegionMetric
 from robustlab.lab.units import Cell, FineTuned, Plan, Trained, Visual
 from robustlab.lab.waging import Measured, Waged
 from robustlab.records.record import SCHEMA
@@ -60,6 +60,7 @@ def _metric(metric: AnyMetric) -> dict[str, Any]:
         "of_region": isinstance(metric, RegionMetric),
         "of_model": isinstance(metric, ModelMetric),
         "of_map_alone": isinstance(metric, MapMetric),
+        "of_explainer": isinstance(metric, ExplainerMetric),
     }
 
 

@@ -7,18 +7,26 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
-from robustlab.core.judge import Trial, reexplain
+from attacks.explanation.climbing import climb_to
+from robustlab.core.judge import Target, Trial, reexplain
 from robustlab.core.randomness import generator
 from robustlab.core.regions import pixels_in
 from robustlab.core.streaming import logits_of
-from robustlab.core.types import MapMetric, Metric, ModelMetric, Problem, RegionMetric
+from robustlab.core.types import (
+    ExplainerMetric,
+    MapMetric,
+    Metric,
+    ModelMetric,
+    Problem,
+    RegionMetric,
+)
 from robustlab.data import Dataset
 from robustlab.lab.accounts import account
 from robustlab.lab.facts import facts_of, shared_facts
 from robustlab.lab.origins import Origin, data_of, load_data, model_of
 from robustlab.lab.posing import posed
 from robustlab.lab.units import Cell
-from robustlab.lab.waging import Measured, Target
+from robustlab.lab.waging import Measured
 from robustlab.models import Classifier
 from robustlab.records import ImageRow
 
@@ -38,7 +46,8 @@ def afterwards(
     that was explained, which is the clean problem's unless ``target`` is "current".
     """
     targets = trial.predictions if measured.target == "current" else clean.targets
-    return replace(clean, model=model, images=trial.images, targets=targets, maps=maps)
+    # the raw attribution is not that of these images: whoever wants it has to ask again
+    return replace(clean, model=model, images=trial.images, targets=targets, maps=maps, raw=None)
 
 
 @dataclass(frozen=True)
@@ -125,7 +134,8 @@ def _numbers(
                 if metric.only_order
                 else _asked(metric, after, _shuffled(after.maps, cell.ids))
             )
-        elif not isinstance(metric, MapMetric):  # to which places are all the same
+        # to one of a map alone places are all the same, and one of an explainer has no map
+        elif not isinstance(metric, MapMetric | ExplainerMetric):
             numbers.chance[label] = _chance(metric, clean.maps, unrelated)
     numbers.facts.update(facts_of(cell, clean, trial, after.maps))
     model, source = model_of(cell), data_of(cell)
@@ -146,6 +156,8 @@ def values_of(
             found[label] = _asked(metric, after, after.maps)
         elif isinstance(metric, MapMetric):
             found[label] = metric.describe(after.maps).tolist()
+        elif isinstance(metric, ExplainerMetric):
+            found[label] = metric.examine(after, climb_to).tolist()
         else:
             found[label] = metric(clean, after.maps).tolist()
     return found

@@ -12,7 +12,7 @@ from robustlab import metrics
 from robustlab.core.budget import Budget
 from robustlab.core.errors import InvalidInput
 from robustlab.core.tables import options_of
-from robustlab.core.types import AnyMetric
+from robustlab.core.types import AnyMetric, ExplainerMetric
 from robustlab.data import Dataset
 from robustlab.lab.courses import fine_tuned, trained_models
 from robustlab.lab.keys import digest, key_and_place, weights_in
@@ -257,7 +257,7 @@ def _cell(frame: _Frame, bout: _Bout, budget: Budget, chunk: _Chunk) -> Cell:
         saving=saving,
         tuned=bout.tuned.key if bout.tuned else "",
         keep=_kept(frame, bout, budget, chunk),
-        cost=_cost(bout, len(chunk.ids), len(saving)),
+        cost=_cost(frame, bout, len(chunk.ids), len(saving)),
     )
 
 
@@ -311,9 +311,13 @@ def _visual(frame: _Frame, maker: Measured, model: ModelSource, image_id: str) -
     )
 
 
-def _cost(bout: _Bout, images: int, formats: int) -> float:
+def _cost(frame: _Frame, bout: _Bout, images: int, formats: int) -> float:
     """Gradient passes, roughly: for the progress bar."""
-    maps = sum(m.explainer.cost().gradient for m in bout.measured)
+    asking = [m for m in frame.metrics.values() if isinstance(m, ExplainerMetric)]
+    maps = sum(
+        m.explainer.cost().gradient + sum(one.cost(m.explainer).gradient for one in asking)
+        for m in bout.measured
+    )
     return images * (maps * (1 + formats) + _effort(bout.waged, bout.against))
 
 

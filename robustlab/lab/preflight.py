@@ -2,17 +2,20 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
+from attacks.explanation.climbing import check_search, climb_to
 from robustlab.core.batch import Batch
 from robustlab.core.errors import InvalidInput, NotDifferentiable
 from robustlab.core.judge import check_labels, choose_targets
 from robustlab.core.streaming import logits_of
 from robustlab.core.types import (
+    Explainer,
+    ExplainerMetric,
     MapMetric,
     ModelAttack,
     ModelMetric,
@@ -25,6 +28,7 @@ from robustlab.data import Dataset
 from robustlab.data.parts import train_and_held_out
 from robustlab.lab.measuring import region_masks
 from robustlab.lab.origins import load_model, model_of
+from robustlab.lab.roar import order_of
 from robustlab.lab.units import Cell, Plan, Trained, Unit
 from robustlab.lab.waging import Measured, Waged, budgets_of
 from robustlab.training.objective import Shaping
@@ -47,7 +51,7 @@ def preflight(plan: Plan, dataset: Dataset) -> None:
                 metric.measure(zeros, region_masks(dataset, batch.ids, zeros))
             elif isinstance(metric, MapMetric):
                 metric.describe(zeros)
-            elif not isinstance(metric, ModelMetric):  # which waits for a model
+            elif not isinstance(metric, ModelMetric | ExplainerMetric):  # which wait for a model
                 metric(zeros, zeros)
     for cell in {c.model.label: c for c in plan.cells}.values():
         _check_model(cell, plan, dataset)
@@ -64,6 +68,8 @@ def check_courses(units: Sequence[Unit]) -> None:
             data = unit.course.data
             with located("models", f"{unit.model.label}.train"):
                 seen, _ = train_and_held_out(data.name, data.options, images=1, held_out=1)
+                if unit.course.remove is not None:
+                    order_of(seen, unit.course.remove, unit.device)
                 net, images = load_model(model_of(unit), unit.device), seen.images.to(unit.device)
                 logits = logits_of(net, images)
                 check_labels(seen.labels, logits.shape[1])
@@ -88,19 +94,15 @@ def _check_model(cell: Cell, plan: Plan, dataset: Dataset) -> None:
     for i, measured in enumerate(plan.measured):
         if measured.models is None or cell.model.label in measured.models:
             with located(f"explainers.{i}", measured.label):
-                choose_targets(measured.target, labels, labels.clamp(min=0), logits.shape[1])
+                choose_targets(measured.target, labels, logits[:1].expand(len(labels), -1))
                 _try(measured, net, batch, logits, plan.spec.classes)
-    problem = Problem(
-        model=net,
-        explainer=cell.measured[0].explainer,
-        images=batch.images,
-        targets=logits.argmax(1),
-        labels=batch.labels,
-        predictions=logits.argmax(1),
-        maps=torch.ones_like(batch.images[:, 0]),
-        ids=batch.ids,
-        target_maps=None if count == 1 else torch.ones_like(batch.images[:, 0]),
-    )
+    problem = _problem(cell, net, batch, logits, count)
+    own = [m for m in plan.measured if m.models is None or cell.model.label in m.models]
+    for i, (label, metric) in enumerate(plan.metrics.items()):
+        if isinstance(metric, ExplainerMetric):
+            for measured in own:
+                with located(f"metrics.{i}", f"{label} of {measured.label}"):
+                    _try_examining(metric, measured.explainer, problem)
     for waged in plan.waged:
         objective = getattr(waged.attack, "objective", None)
         with located("attacks", waged.label):
@@ -111,6 +113,34 @@ def _check_model(cell: Cell, plan: Plan, dataset: Dataset) -> None:
                 logits_of(net, waged.attack.sample().images.to(cell.device))
             if getattr(waged.attack, "against", None) == "label" and bool((labels < 0).any()):
                 raise InvalidInput("against", "'label' was asked for but some images have none")
+
+
+def _problem(cell: Cell, net: nn.Module, batch: Batch, logits: Tensor, count: int) -> Problem:
+    """One image to try things on; nothing has explained it."""
+    return Problem(
+        model=net,
+        explainer=cell.measured[0].explainer,
+        images=batch.images,
+        targets=logits.argmax(1),
+        labels=batch.labels,
+        predictions=logits.argmax(1),
+        maps=torch.ones_like(batch.images[:, 0]),
+        ids=batch.ids,
+        target_maps=None if count == 1 else torch.ones_like(batch.images[:, 0]),
+    )
+
+
+def _try_examining(metric: ExplainerMetric, explainer: Explainer, problem: Problem) -> None:
+    """Let a metric that asks explainers refuse this one, with a sample and a step of each kind."""
+    if explainer.about.scope == "global":
+        return
+    check_search(getattr(metric, "search", "none"), explainer)
+    asked = {f.name for f in fields(metric)} & {"samples", "steps", "stages"}  # type: ignore[arg-type]
+    small = replace(metric, **dict.fromkeys(asked, 1))  # type: ignore[type-var]
+    if isinstance(explainer, Resolvable):
+        explainer = explainer.resolved(problem.model, problem.images)
+    if small.cost(explainer).gradient <= CHEAP:
+        small.examine(replace(problem, explainer=explainer), climb_to)
 
 
 def _try_norms(waged: Waged, problem: Problem, plan: Plan) -> None:

@@ -198,6 +198,9 @@ def _untrained(plan: Plan, todo: Sequence[Unit], store: Store) -> list[list[Unit
     for unit in todo:
         for key in needed(unit):
             want(key)
+    for training in plan.trainings:
+        if isinstance(training, Trained) and training.for_itself:
+            want(training.key)
     waves: list[list[Unit]] = [[] for _ in range(max(depth.values(), default=0))]
     for unit in plan.trainings:
         if unit.key in depth:

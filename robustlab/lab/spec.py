@@ -3,13 +3,14 @@
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from robustlab.core.budget import Budget, parse_number
 from robustlab.core.errors import InvalidInput, nearest
+from robustlab.core.judge import Named
 from robustlab.core.saving import FORMATS, FileFormat
 
 # YAML reads yes and on as true, which would silently become 1
@@ -50,6 +51,24 @@ def _listed(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
 
+RANDOM: Final = "random"
+"""In place of an explainer: an order of pixels that knows nothing."""
+
+
+class Removal(_Strict):
+    """Pixels that are taken from every image of a training, held-out ones included.
+
+    Attributes:
+        explainer: whose map orders the pixels, or "random".
+        model: the network that is explained, by name.
+        share: of the pixels that go, the most important first.
+    """
+
+    explainer: Choice
+    model: Choice
+    share: Finite = Field(ge=0, lt=1)
+
+
 class Course(_Strict):
     """How a model of the experiment is trained before anything looks at it.
 
@@ -60,6 +79,7 @@ class Course(_Strict):
         start: label of another trained model of the experiment, whose weights it goes on from.
         epochs, batch_size, learning_rate, decay, seed: of Adam, and of the order of images.
         weights: how they are kept. float16 takes half the room; what is measured is what is kept.
+        remove: pixels that an explanation finds important are taken away first; see ``roar``.
     """
 
     objective: Choice = Choice(name="natural")
@@ -73,6 +93,7 @@ class Course(_Strict):
     decay: Literal["none", "cosine"] = "cosine"
     seed: Whole = 0
     weights: Literal["float32", "float16"] = "float32"
+    remove: Removal | None = None
 
 
 class ModelChoice(Choice):
@@ -86,7 +107,7 @@ class ExplainerChoice(Choice):
     names the models (by label) that it is for: not every network has what a method reads.
     """
 
-    target: Literal["prediction", "label", "current"] | Whole | None = None
+    target: Named | Whole | None = None
     models: Annotated[tuple[str, ...] | None, BeforeValidator(_listed)] = None
 
 
@@ -135,6 +156,46 @@ class Gallery(_Strict):
     ] = None
 
 
+class Roar(_Strict):
+    """Networks that are trained on images without their most important pixels (Hooker 2019).
+
+    Every explainer, a random order and the whole images, at every share and seed.
+
+    Attributes:
+        explained: the network whose explanations order the pixels, by name.
+        network: what is trained, by name; its ``train`` adds to the experiment's ``training``.
+        explainers: by whose maps.
+        shares: of the pixels that go. seeds: of each training.
+    """
+
+    explained: Choice
+    network: ModelChoice
+    explainers: tuple[Choice, ...] = Field(min_length=1)
+    shares: tuple[Finite, ...] = Field(default=(0.1, 0.3, 0.5, 0.7, 0.9), min_length=1)
+    seeds: tuple[Whole, ...] = Field(default=(0, 1, 2), min_length=1)
+
+    def models(self) -> list[ModelChoice]:
+        """The networks, those of one explainer together."""
+        orders = [(order.shown, order) for order in (*self.explainers, Choice(name=RANDOM))]
+        whole = [self._model(f"whole, {seed}", seed, None) for seed in self.seeds]
+        return whole + [
+            self._model(
+                f"{label} {share:.0%}, {seed}",
+                seed,
+                Removal(explainer=order, model=self.explained, share=share),
+            )
+            for label, order in orders
+            for share in self.shares
+            for seed in self.seeds
+        ]
+
+    def _model(self, label: str, seed: int, remove: Removal | None) -> ModelChoice:
+        course = self.network.train
+        assert course is not None  # noqa: S101
+        taught = course.model_copy(update={"seed": seed, "remove": remove})
+        return self.network.model_copy(update={"label": label, "train": taught})
+
+
 class ExperimentSpec(_Strict):
     """A whole experiment.
 
@@ -146,8 +207,9 @@ class ExperimentSpec(_Strict):
         chunk: images that share a batch. It belongs to the cell: rounding differs with the
             batch, and iterative sign attacks amplify it.
         budgets: for attacks on images; an experiment that only disturbs models needs none.
-        target: whose class is explained: the clean prediction, the label, the prediction at
-            hand (current), or a fixed class index.
+        target: whose class is explained: the clean prediction, the class after it (runner_up),
+            the label, the prediction at hand (current), or a fixed class index.
+        roar: networks to be trained without the pixels that explanations find important.
         multiverse: option of explainers, or ``target`` → values, "own" being an explainer's own.
             Every explainer is measured in every combination, and the report says what of its
             ranking depends on them. Metrics, attacks and budgets are choices by themselves.
@@ -167,9 +229,10 @@ class ExperimentSpec(_Strict):
     attacks: tuple[AttackChoice, ...] = Field(min_length=1)
     budgets: tuple[BudgetChoice, ...] = ()
     metrics: tuple[Choice, ...] = Field(min_length=1)
-    target: Literal["prediction", "label", "current"] | Whole = "prediction"
+    target: Named | Whole = "prediction"
     classes: tuple[Whole, ...] = Field(default=tuple(range(10)), min_length=1)
     seeds: tuple[Whole, ...] = (0,)
+    roar: Roar | None = None
     multiverse: dict[str, Annotated[tuple[Any, ...], Field(min_length=1)]] = Field(
         default_factory=dict
     )
@@ -182,6 +245,13 @@ class ExperimentSpec(_Strict):
     def _courses(cls, raw: Any) -> Any:
         """Each model's own ``train`` over what all trainings have in common."""
         common, models = raw.get("training") or {}, raw.get("models")
+        roar = raw.get("roar")
+        if isinstance(common, dict) and isinstance(roar, dict):
+            network = roar.get("network")
+            network = {"name": network} if isinstance(network, str) else network
+            if isinstance(network, dict):
+                network = _with_course({"train": {}, **network}, common)
+            raw = {**raw, "roar": {**roar, "network": network}}
         if not isinstance(common, dict) or not isinstance(models, list | tuple):
             return raw
         return {**raw, "models": [_with_course(model, common) for model in models]}

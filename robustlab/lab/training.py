@@ -9,9 +9,9 @@ from attacks.inner import SignSearch
 from robustlab import models
 from robustlab.core.files import sha256
 from robustlab.core.progress import Watch
-from robustlab.data.parts import train_and_held_out
 from robustlab.lab.held_out import accuracy
 from robustlab.lab.recording import bare, recorded, shown, weights_and_state
+from robustlab.lab.roar import parts_of
 from robustlab.lab.spec import Course
 from robustlab.lab.units import Trained
 from robustlab.models.weight_files import load_weights, save_weights
@@ -47,9 +47,7 @@ def _train(
     if trained.start:
         load_weights(bare(model), store.weights_path(trained.start))
     model.to(trained.device)
-    seen, unseen = train_and_held_out(
-        course.data.name, course.data.options, images=course.images, held_out=course.held_out
-    )
+    seen, unseen = parts_of(course, trained.device)
     before = accuracy(model, unseen, trained.device)
     with weights_and_state(store, trained.key) as (path, state):
         history = train(

@@ -83,6 +83,7 @@ class Trained:
 
     Attributes:
         start: key of the trained network that it goes on from, or "".
+        for_itself: is it trained whether or not anything looks at it?
     """
 
     key: str
@@ -93,6 +94,7 @@ class Trained:
     start: str
     device: str
     cost: float
+    for_itself: bool = False
 
     @property
     def lesson(self) -> str:

@@ -12,8 +12,9 @@ from typing import Any, Final, get_args
 
 from robustlab import explainers
 from robustlab.core.errors import InvalidInput, nearest
+from robustlab.core.judge import Named
 from robustlab.core.tables import options_of
-from robustlab.lab.waging import Measured, Named, located
+from robustlab.lab.waging import Measured, located
 
 TARGETS: Final = get_args(Named)
 OWN: Final = "own"

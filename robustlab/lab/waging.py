@@ -8,13 +8,12 @@ import attacks
 from robustlab import explainers
 from robustlab.core.budget import Budget
 from robustlab.core.errors import InvalidInput, nearest
+from robustlab.core.judge import Target
 from robustlab.core.tables import options_of
 from robustlab.core.types import Attack, Explainer, Imitating, ModelAttack, Moving, Training
 from robustlab.lab.spec import AttackChoice, ExperimentSpec, ExplainerChoice
 
 Role = Literal["attack", "control", "none"]
-Named = Literal["prediction", "label", "current"]
-Target = Named | int
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,9 @@ where the mass lies, ``fooling`` whether it lies where a manipulation wants it;
 ``localisation`` holds one map against a known region, and ``faithfulness`` asks the model
 whether it uses what one map points at, by removing pixels in its order; ``road`` does so
 without leaving a trace, and ``infidelity`` asks for the values. ``concentration`` describes
-one map alone. A number never
+one map alone. ``randomisation`` asks whether the map notices other weights or another class.
+``sensitivity`` and ``relative_stability`` ask how far it moves among images nearby, by
+sampling or by a search that they are handed. A number never
 depends on the other images of the batch, and is finite for every pair of finite maps,
 constant and all-zero ones included.
 """
@@ -32,11 +34,23 @@ from robustlab.metrics.faithfulness import Deletion, Insertion, PixelFlipping
 from robustlab.metrics.features import RankAgreement, SignAgreement
 from robustlab.metrics.fooling import FoolingSuccessRate
 from robustlab.metrics.infidelity import Infidelity
-from robustlab.metrics.localisation import EnergyInRegion, PointingGame
+from robustlab.metrics.localisation import (
+    EnergyInRegion,
+    PointingGame,
+    RelevanceMassAccuracy,
+    RelevanceRankAccuracy,
+)
 from robustlab.metrics.location import CenterShift, EarthMoversDistance
 from robustlab.metrics.overlap import IoU, LensPrecision, LensRecall
+from robustlab.metrics.randomisation import MPRT, RandomLogit
 from robustlab.metrics.ranks import Kendall, Spearman, TopKIntersection
+from robustlab.metrics.relative_stability import (
+    RelativeInputStability,
+    RelativeOutputStability,
+    RelativeRepresentationStability,
+)
 from robustlab.metrics.road import Road
+from robustlab.metrics.sensitivity import AvgSensitivity, LocalLipschitz, MaxSensitivity
 
 METRICS: Final[Mapping[str, type[AnyMetric]]] = {
     "top_k_intersection": TopKIntersection,
@@ -56,6 +70,8 @@ METRICS: Final[Mapping[str, type[AnyMetric]]] = {
     "rank_agreement": RankAgreement,
     "energy_in_region": EnergyInRegion,
     "pointing_game": PointingGame,
+    "relevance_mass_accuracy": RelevanceMassAccuracy,
+    "relevance_rank_accuracy": RelevanceRankAccuracy,
     "fooling_success_rate": FoolingSuccessRate,
     "deletion": Deletion,
     "insertion": Insertion,
@@ -64,6 +80,14 @@ METRICS: Final[Mapping[str, type[AnyMetric]]] = {
     "infidelity": Infidelity,
     "sparseness": Sparseness,
     "complexity": Complexity,
+    "max_sensitivity": MaxSensitivity,
+    "avg_sensitivity": AvgSensitivity,
+    "local_lipschitz": LocalLipschitz,
+    "ris": RelativeInputStability,
+    "ros": RelativeOutputStability,
+    "rrs": RelativeRepresentationStability,
+    "mprt": MPRT,
+    "random_logit": RandomLogit,
 }
 
 

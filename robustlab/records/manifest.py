@@ -91,6 +91,7 @@ class MetricInfo:
     ``of_region``: it looks at one map and a known region, so its value is no drift.
     ``of_model``: it looks at one map and asks the model, so its value is no drift either.
     ``of_map_alone``: it describes one map, and neither end of it is the better one.
+    ``of_explainer``: it asks an explainer for further maps, so its value is no drift either.
     """
 
     name: str
@@ -101,11 +102,12 @@ class MetricInfo:
     of_region: bool = False
     of_model: bool = False
     of_map_alone: bool = False
+    of_explainer: bool = False
 
     @property
     def of_one_map(self) -> bool:
-        """Is its value about one map, and not about how far two are apart?"""
-        return self.of_region or self.of_model or self.of_map_alone
+        """Is its value about one image's map, and not about how far two are apart?"""
+        return self.of_region or self.of_model or self.of_map_alone or self.of_explainer
 
     @property
     def perfect(self) -> float | None:
@@ -132,6 +134,7 @@ class MetricInfo:
             of_region=_new_flag(fields, "of_region"),
             of_model=_new_flag(fields, "of_model"),
             of_map_alone=_new_flag(fields, "of_map_alone"),
+            of_explainer=_new_flag(fields, "of_explainer"),
         )
 
 

@@ -18,6 +18,8 @@ from robustlab.reporting.heat_map import HeatMap
 from robustlab.reporting.largest import Placed, largest
 from robustlab.reporting.multiverse import Multiverse
 from robustlab.reporting.multiverse_plot import MultiversePlot
+from robustlab.reporting.roar import Retrained
+from robustlab.reporting.roar_plot import RoarPlot
 from robustlab.reporting.strength import Strength
 from robustlab.reporting.strength_plot import StrengthPlot
 from robustlab.reporting.summary import SummaryRow
@@ -31,7 +33,9 @@ WIDE: Final = 5.6  # inches: two fit beside each other on a wide page
 NARROW: Final = 3.45
 MATRIX: Final = 4.5
 BROAD: Final = 9.0
-Drawing = MultiversePlot | DriftPlot | EpsilonCurve | HeatMap | StrengthPlot | TradeoffPlot
+Drawing = (
+    MultiversePlot | RoarPlot | DriftPlot | EpsilonCurve | HeatMap | StrengthPlot | TradeoffPlot
+)
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,11 @@ def multiverse_figures(found: Sequence[Multiverse]) -> list[Drawn[Multiverse]]:
     return [
         Drawn(made, twice(MultiversePlot(f"multiverse-{i}", made))) for i, made in enumerate(found)
     ]
+
+
+def roar_figure(made: Retrained | None) -> Drawn[Retrained] | None:
+    """Accuracy over the share removed, where networks were retrained."""
+    return None if made is None else Drawn(made, twice(RoarPlot("roar", made)))
 
 
 def _folded(found: Sequence[S], draw: Callable[[int, S], HeatMap | StrengthPlot]) -> Folded[S]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from robustlab.records import atomic_write
-from robustlab.reporting import multiverse, wording
+from robustlab.reporting import multiverse, roar, wording
 from robustlab.reporting import report_views as views
 from robustlab.reporting.cautions import (
     below_a_level,
@@ -23,6 +23,7 @@ from robustlab.reporting.figures import (
     drift_figures,
     epsilon_figures,
     multiverse_figures,
+    roar_figure,
     strength_figures,
     transfer_figures,
 )
@@ -36,9 +37,11 @@ from robustlab.reporting.pages import render
 from robustlab.reporting.patches import patch_headlines, patched
 from robustlab.reporting.ranking import power_warning, rankings
 from robustlab.reporting.results import measurements
+from robustlab.reporting.roar import asked_of, retrained
 from robustlab.reporting.samples import samples
 from robustlab.reporting.sanity import sanity_headlines, sanity_tables
 from robustlab.reporting.saved import saved
+from robustlab.reporting.searched import twin_headlines, twins
 from robustlab.reporting.strength import strengths
 from robustlab.reporting.summary import SummaryRow, summarise
 from robustlab.reporting.taught import fine_tuned, taught
@@ -73,6 +76,7 @@ def report_html(run: Run) -> str:
     fooling = fine_tuned(run.trainings)
     imitated = imitations(run.records)
     transfer = matrices(table, run.manifest)
+    searched = twins(measurements(run.records), run.manifest)
     shared = shared_flags(table)
     drifts = {label for label, info in run.manifest.metrics.items() if not info.of_one_map}
     idle = [r for r in table if r.role == "none" and r.mean is not None and r.metric in drifts]
@@ -88,6 +92,7 @@ def report_html(run: Run) -> str:
             *patch_headlines(patches),
             *concealed_headlines(hidden),
             *transfer_headlines(transfer),
+            *twin_headlines(searched),
             *sanity_headlines(sanity, run.manifest),
         ],
         verdict=verdict(table, run.manifest),
@@ -108,9 +113,12 @@ def report_html(run: Run) -> str:
         imitations=imitated,
         patched=patches,
         concealed=hidden,
-        taught=taught(run.trainings),
+        roar=roar_figure(retrained(run)),
+        roar_sentences=roar.sentences,
+        taught=taught([one for one in run.trainings if one not in asked_of(run)]),
         manipulated=manipulated(fooling, table, run.manifest),
         saved=saved(run),
+        twins=searched,
         transfer=transfer_figures(transfer),
         sentences=sentences,
         strength=strength_figures(strengths(table, run)),

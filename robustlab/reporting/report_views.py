@@ -135,6 +135,8 @@ def _metric(label: str, info: MetricInfo, table: Sequence[SummaryRow]) -> Metric
 
 
 def _no_chance(info: MetricInfo) -> str:
+    if info.of_explainer:
+        return "a number about the explainer, for which there is no chance"
     return "a shuffled map scores the same" if info.of_map_alone else "no closed form for chance"
 
 

@@ -17,7 +17,9 @@ from robustlab.reporting.saved_table import SavedMeasurement, saved_measurements
 from robustlab.reporting.statistics import Interval, interval
 from robustlab.reporting.wording import attack_name, budget, count
 
-IN_REGION: Final = ("energy_in_region", "pointing_game")
+IN_REGION: Final = (
+    "energy_in_region", "pointing_game", "relevance_mass_accuracy", "relevance_rank_accuracy",
+)  # fmt: skip
 """Metrics of one map and a region, also in records that do not say so of them; survival is
 about how far two maps are apart."""
 LEVEL: Final = 1 / 255

@@ -51,6 +51,13 @@ def percent(value: float) -> str:
     return _typographic(f"{share:.{digits}f}") + "\u202f%"
 
 
+def points(share: float | None) -> str:
+    """A difference of shares in points of a per cent, with its sign: ``+4.2``."""
+    if share is None:
+        return MISSING
+    return ("+" if share > 0 else "") + _typographic(f"{100 * share:.1f}")
+
+
 def signed(value: float | None) -> str:
     """As ``number``, with a plus sign for positive values."""
     text = number(value)
@@ -110,6 +117,8 @@ def praise(metric: MetricInfo) -> str:
     """
     if metric.of_model:
         return "more faithful"
+    if metric.of_explainer:  # stable nearby, or alive to another class
+        return "better"
     return "better aimed" if metric.of_region else "more stable"
 
 

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from attacks import RandomSign, build
-from attacks.explanation.black_box import BlackBox, _direction
+from attacks.explanation.black_box import BlackBox
+from attacks.explanation.evolution import direction, steps_of
 from attacks.explanation.objectives import Objective
 from robustlab.core.budget import Budget
 from robustlab.core.errors import InvalidInput
@@ -82,14 +83,14 @@ def test_it_beats_random_signs_of_as_many_queries(quadratic):
 def test_one_generation_points_along_the_true_gradient(quadratic):
     attack = Tilted(queries=400, population=400, grid=SIZE, sigma=0.1)
     c = slope(quadratic, attack)
-    steps = attack._steps(quadratic, 0, 400)
+    steps = steps_of(attack, quadratic, 0, 400, "black_box")
     value = attack.objective(quadratic).value
     gains = torch.stack([value(maps_of(quadratic, quadratic.images + 0.01 * s)) for s in steps])
     marks = torch.stack([gains, torch.zeros_like(gains)], 2)
-    cosine = torch.cosine_similarity(_direction(marks, steps).flatten(1), c.flatten(1))
+    cosine = torch.cosine_similarity(direction(marks, steps).flatten(1), c.flatten(1))
     # of n random directions in d dimensions a cosine of about √(n / (n + d)) is to be had
     assert (cosine > 0.8).all(), cosine
-    wrong = torch.cosine_similarity(_direction(-marks, steps).flatten(1), c.flatten(1))
+    wrong = torch.cosine_similarity(direction(-marks, steps).flatten(1), c.flatten(1))
     torch.testing.assert_close(wrong, -cosine)
 
 
@@ -110,7 +111,7 @@ def test_candidates_count_by_their_rank(metric_, loss, weights):
         marks[1:] = -torch.inf
     expected = sum(w * step for w, step in zip(weights, steps, strict=True))
     length = expected.square().mean().sqrt().clamp(min=1e-300)
-    torch.testing.assert_close(_direction(marks, steps), expected / length)
+    torch.testing.assert_close(direction(marks, steps), expected / length)
 
 
 def test_a_generation_that_loses_every_prediction_sends_the_mean_half_the_way_back(quadratic):

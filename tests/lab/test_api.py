@@ -65,6 +65,16 @@ def test_the_explained_class_can_be_chosen(model, gradient, digits):
         for i, predicted in enumerate(predictions.tolist()):
             assert torch.equal(maps[i], by_prediction[i]) == (predicted == c)
     assert torch.equal(rl.explain(model, gradient, digits, target="current"), by_prediction)
+    second = model(digits.images).sort(1, descending=True).indices[:, 1]
+    by_hand = torch.cat(
+        [
+            rl.explain(model, gradient, digits[i : i + 1], target=int(t))
+            for i, t in enumerate(second)
+        ]
+    )
+    found = rl.explain(model, gradient, digits, target="runner_up")
+    torch.testing.assert_close(found, by_hand, atol=1e-6, rtol=1e-5)
+    assert not torch.allclose(found, by_prediction)
     wrong = rl.data.from_tensors(digits.images, (digits.labels + 1) % 10)
     by_label = rl.explain(model, gradient, wrong, target="label")
     assert not torch.equal(by_label, by_prediction)

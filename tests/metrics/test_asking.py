@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from robustlab.core.tables import options_of
-from robustlab.core.types import MapMetric, ModelMetric, Passes, RegionMetric
+from robustlab.core.types import ExplainerMetric, MapMetric, ModelMetric, Passes, RegionMetric
 from robustlab.metrics import METRICS, build
 from robustlab.metrics.faithfulness import Deletion
 from robustlab.metrics.infidelity import Infidelity
@@ -75,7 +75,7 @@ def test_class_describes_and_rebuilds_itself(name):
 def test_every_metric_is_of_one_kind():
     for name, cls in METRICS.items():
         metric = cls()
-        kinds = (RegionMetric, ModelMetric, MapMetric)
+        kinds = (RegionMetric, ModelMetric, MapMetric, ExplainerMetric)
         assert sum([callable(metric), *(isinstance(metric, kind) for kind in kinds)]) == 1, name
 
 

@@ -5,8 +5,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from robustlab.core.errors import InvalidInput
+from robustlab.core.layers import find_module
 from robustlab.core.wrapping import Wrapper
-from robustlab.explainers.cam.layers import find_module
 
 Position = tuple[int, int]
 

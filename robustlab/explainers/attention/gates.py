@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from robustlab.core.errors import InvalidInput, nearest
 from robustlab.core.interposition import Call, Interposition
+from robustlab.core.layers import find_module
 from robustlab.core.score import check_targets
 from robustlab.core.streaming import each_micro_batch, run_model
 from robustlab.core.wrapping import Wrapper
-from robustlab.explainers.cam.layers import find_module
 
 
 @dataclass(frozen=True)

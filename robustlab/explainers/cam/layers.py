@@ -7,7 +7,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from robustlab.core.errors import InvalidInput, nearest
+from robustlab.core.errors import InvalidInput
+from robustlab.core.layers import find_module
 from robustlab.core.linear import cheap_second_order
 from robustlab.core.score import Score, score_of
 from robustlab.core.streaming import each_micro_batch, run_model
@@ -119,16 +120,6 @@ def _check_feature_map(name: str, output: Any) -> None:
     raise InvalidInput("layer", f"{name!r} has no spatial extent: its output is {got}", remedy)
 
 
-def find_module(model: nn.Module, name: str) -> nn.Module:
-    """The submodule of that name, or a refusal that lists the nearest."""
-    modules = dict(model.named_modules())
-    if name not in modules or name == "":
-        raise InvalidInput(
-            "layer", f"the model has no module {name!r}", nearest(name, _short(modules))
-        )
-    return modules[name]
-
-
 def spatial_layer(model: nn.Module, images: Tensor) -> str:
     """Name of the last module with a 4-D output of more than one position.
 
@@ -186,9 +177,3 @@ def recording(model: nn.Module, outputs: list[tuple[str, Tensor]]) -> Iterator[N
     finally:
         for handle in handles:
             handle.remove()
-
-
-def _short(modules: dict[str, nn.Module]) -> list[str]:
-    """The names worth listing: everything down to two levels, or all of a small model."""
-    names = [n for n in modules if n]
-    return names if len(names) <= 20 else [n for n in names if n.count(".") <= 1][:40]

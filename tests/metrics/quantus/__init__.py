@@ -1,0 +1,1 @@
+"""What quantus says, written down once: see make_fixtures.py."""
