@@ -1,229 +1,332 @@
 """The order of many numbers, fast: ranks, tied pairs and discordant pairs of whole batches.
 
+A clean map often meets several disturbed ones. So it is ranked alone (`ranking`), and each
+disturbed map is ranked along it (`along`); what the two have in common is read from both.
+
 Everything runs on the maps' own device. On a CPU numpy sorts and compares with vector
-instructions and torch does not, so numpy does that part there; and maps go through a few at a
-time, so that what is made of them stays in the cache.
+instructions and torch does not, so numpy does that part there.
+
+What was tried for the count of discordant pairs: merging in numba, which is no faster than this
+and a dependency of 200 MB, and a table of blocks of places and of values, which is slower.
 """
 
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-Ranking = tuple[Tensor, Tensor]
-"""What ``ranking`` finds out about a batch; a map that is compared often needs it only once."""
+_BLOCK: Final = 32  # neighbours that are compared each with each
+_PER_NUMBER: Final = 4  # cells of a table of values that meet
+_LAST: Final = (1 << 31) - 1
 
-_SHIFT: Final = 7
-_BLOCK: Final = 1 << _SHIFT  # numbers that are compared each with each
-_CACHED: Final = 1 << 16  # numbers in a slice of the batch
-_AT_ONCE: Final = 1 << 28  # comparisons at once on another device
+
+@dataclass(frozen=True)
+class Ranking:
+    """The order of each row of ``[B,n]``.
+
+    Attributes:
+        order: the places in increasing order of value, the first of equals first; ``[B,n]``.
+        level: in that order, first plus last position of those equal to it, which is twice the
+            average of their ranks from 0; int32 ``[B,n]``.
+        tied: how many pairs are equal, float64 ``[B]``.
+    """
+
+    order: Tensor
+    level: Tensor
+    tied: Tensor
+
+    def kept(self) -> "Ranking":
+        """The same in 8 bytes a number."""
+        return replace(self, order=self.order.int())
+
+    @property
+    def pairs(self) -> float:
+        """All pairs of a row."""
+        size = self.order.shape[1]
+        return size * (size - 1) / 2
+
+    @property
+    def constant(self) -> Tensor:
+        """Whether all numbers of a row are equal, ``[B]``."""
+        return self.tied == self.pairs
 
 
 def ranking(flat: Tensor) -> Ranking:
-    """Of each row of ``[B,n]`` float64: its places in increasing order of value, and the tier
-    of each of them, int64 ``[B,n]`` both. Equal values share a tier; tiers count up from 0.
-    """
+    """The order of each row of ``[B,n]`` float32 or float64; −0 equals 0."""
     order, ordered = _sorted(flat)
-    tier = torch.zeros_like(order)
-    rises = ordered[:, 1:] != ordered[:, :-1]
-    if _on_cpu(flat):
-        np.cumsum(rises.numpy(), axis=1, out=tier.numpy()[:, 1:])
-    else:
-        tier[:, 1:] = rises.cumsum(1)
-    return order, tier
+    return Ranking(order, *_levels(_again(ordered)))
 
 
-def centred_ranks(flat: Tensor) -> Tensor:
-    """Ranks ``[B,n]`` about their mean, each run of equal values sharing its average."""
-    size = flat.shape[1]
-    ranks = torch.empty_like(flat)
-    for part in slices(flat):
-        order, tier = ranking(flat[part])
-        row = torch.arange(len(tier), device=flat.device).unsqueeze(1) * size
-        count = torch.bincount((tier + row).flatten(), minlength=tier.numel()).view_as(tier)
-        middle = count.cumsum(1).double() - (count + size).double() / 2
-        ranks[part].scatter_(1, order, _taken(middle, tier))
-    return ranks
+def along(known: Ranking, flat: Tensor) -> Ranking:
+    """The ranking of other rows, whose places are counted along the order of the known ones."""
+    return ranking(_taken(flat, known.order))
 
 
-def tau_b(first: Ranking, second: Ranking) -> Tensor:
-    """Kendall's τ-b of two rankings of the same places, ``[B]``; NaN where one is all tied."""
-    (order, tier), (other_order, other_tier) = first, second
-    size = order.shape[1]
-    other = torch.empty_like(other_tier).scatter_(1, other_order, other_tier)
-    pairs = size * (size - 1) / 2
-    free, other_free = pairs - tied_pairs(tier), pairs - tied_pairs(other_tier)
-    # Along the first order and, among its ties, along the second: what then still goes down
-    # is discordant, and what stands still in both is tied in both.
-    both = _sorted_keys(tier, _taken(other, order))
-    discordant = descents(both & _mask(size))
-    comparable = free + other_free - pairs + tied_pairs(both)
+def rho(known: Ranking, other: Ranking) -> Tensor:
+    """Spearman's ρ of rows and others ranked along them, ``[B]``; NaN where one is constant."""
+    a, b = _centred(_taken(known.level, other.order)), _centred(other.level)
+    product, a2, b2 = (a * b).sum(1), a.square_().sum(1), b.square_().sum(1)
+    return (product / (a2 * b2).sqrt()).clamp(-1.0, 1.0)
+
+
+def tau_b(known: Ranking, other: Ranking) -> Tensor:
+    """Kendall's τ-b of rows and others ranked along them, ``[B]``; NaN where one is constant."""
+    found = _in_a_table(known, other) if _on_cpu(known.level) else None
+    discordant, both = _one_by_one(known, other) if found is None else found
+    free, other_free = known.pairs - known.tied, known.pairs - other.tied
+    comparable = free + other_free - known.pairs + both
     root = free.sqrt() * other_free.sqrt()  # rounded, and so not 1 for equal maps
     scale = torch.where(free == other_free, free, root)
     return ((comparable - 2 * discordant) / scale).clamp(-1.0, 1.0)
 
 
-def tied_pairs(ordered: Tensor) -> Tensor:
-    """How many pairs of each sorted row ``[B,n]`` are equal, float64 ``[B]``."""
-    first, length = _runs(ordered)
-    count = torch.zeros(len(ordered), dtype=torch.float64, device=ordered.device)
-    row = first.div(max(1, ordered.shape[1]), rounding_mode="floor")
-    return count.index_add_(0, row, (length * (length - 1)).double() / 2)
+def _one_by_one(known: Ranking, other: Ranking) -> tuple[Tensor, Tensor]:
+    """Discordant pairs, and pairs that are tied in both.
+
+    In the other's order and, among its ties, in the known one: what then still goes down is
+    discordant, and neighbours that stand still in both are tied in both.
+    """
+    rows = _taken(known.level, other.order) >> 1  # still tells apart what is not equal
+    both = torch.zeros_like(known.tied)
+    if bool((known.tied * other.tied).any()):
+        _, both = _levels(_again(rows) & _again(other.level))
+    return descents(rows), both
+
+
+def _in_a_table(known: Ranking, other: Ranking) -> tuple[Tensor, Tensor] | None:
+    """The same from a table of how often each two values meet, where rows have few values.
+
+    A map of 8 bits has at most 256; None where a table would be larger than the rows.
+    """
+    batch, size = known.order.shape
+    # few values mean many ties: most maps need no second look
+    if bool((torch.minimum(known.tied, other.tied) < size).any()):
+        return None
+    rises, other_rises = (~_again(r.level).numpy() for r in (known, other))
+    rises[:, 0] = other_rises[:, 0] = False
+    kinds, other_kinds = (int(r.sum(1).max()) + 1 for r in (rises, other_rises))
+    if kinds * other_kinds > _PER_NUMBER * size:
+        return None
+    tier = _taken_by_numpy(rises.cumsum(1, dtype=np.int32), other.order.numpy())
+    meeting = tier.astype(np.int64)
+    meeting += np.arange(batch)[:, None] * kinds
+    meeting *= other_kinds
+    meeting += other_rises.cumsum(1, dtype=np.int32)
+    counts = np.bincount(meeting.ravel(), minlength=batch * kinds * other_kinds)
+    counts = counts.reshape(batch, kinds, other_kinds)
+    above = counts.sum(1, keepdims=True) - counts.cumsum(1)
+    above[:, :, 1:] = above[:, :, :-1].cumsum(2)  # larger here, smaller there
+    above[:, :, 0] = 0
+    discordant = np.einsum("bij,bij->b", counts, above)
+    both = np.einsum("bij,bij->b", counts, counts - 1) / 2
+    return torch.from_numpy(discordant).double(), torch.from_numpy(both)
 
 
 def descents(rows: Tensor) -> Tensor:
     """How many pairs i < j of each row have r_i > r_j: whole numbers in float64 ``[B]``.
 
-    Rows ``[B,n]`` of whole numbers from 0 to n − 1. Exact; on a CPU in O(n √n).
+    Rows ``[B,n]`` int32 of whole numbers from 0 to n − 1. Exact, O(n log² n): blocks of numbers
+    are compared each with each, then neighbouring blocks with each other, twice as long at
+    every turn.
     """
     if _on_cpu(rows):
-        return torch.from_numpy(_descents_by_blocks(rows.numpy()))
+        return torch.from_numpy(_descents_by_numpy(rows.numpy()))
+    size = rows.shape[1]
+    bits, _ = _place_bits(size)
+    blocks = F.pad(rows, (0, -size % _BLOCK), value=_LAST).unflatten(1, (-1, _BLOCK))
     count = torch.zeros(len(rows), dtype=torch.float64, device=rows.device)
-    rows = rows.int()  # half the memory to compare
-    step = max(1, _AT_ONCE // max(1, rows.numel()))
-    for start in range(0, rows.shape[1], step):
-        some = rows[:, start : start + step, None]
-        inside = (some > some.transpose(1, 2)).triu(1)
-        after = some > rows[:, None, start + step :]
-        count += inside.sum((1, 2)) + after.sum((1, 2))
+    for step in range(1, _BLOCK):
+        count += (blocks[..., step:] < blocks[..., :-step]).sum((1, 2))
+    place = torch.arange(size, device=rows.device)
+    keys = rows.long() << bits | place
+    for where, half in _turns(size):
+        count += _across(keys[:, where], half, place.double())
     return count
 
 
-def slices(flat: Tensor) -> list[slice]:
-    """Parts of the batch that are worked on one after the other."""
-    step = max(1, _CACHED // flat.shape[1])
-    return [slice(i, i + step) for i in range(0, len(flat), step)]
+def _turns(size: int) -> Iterator[tuple[slice, int]]:
+    """Which places are compared across the halves of their groups, and what a half is."""
+    half = _BLOCK
+    while half < size:
+        whole = size - size % (2 * half)
+        if whole:
+            yield slice(0, whole), half
+        if size - whole > half:  # the last two halves, of which the right one is cut off
+            yield slice(whole, size), half
+        half *= 2
 
 
-def _descents_by_blocks(rows: Any) -> Any:
-    """``descents``, with places and with values cut into blocks of ``_BLOCK``.
+def _across(keys: Any, half: int, place: Any) -> Any:
+    """Descents from the first ``half`` of each group in ``[B,m]`` to the rest of it.
 
-    Pairs in different blocks of both are counted from a table of how many numbers fall
-    where; those of one block of places, or of values, are compared each with each.
+    Merged by value, left before right among equals, a number from the right at position p has
+    p − (right ones before it) left ones before it: Mann and Whitney's U is a sum of positions.
     """
-    batch, size = rows.shape
-    padded = -(-size // _BLOCK) * _BLOCK
-    narrow = np.uint16 if padded <= 1 << 16 else np.uint32
-    place = np.arange(padded, dtype=np.int64)  # what is filled up goes neither up nor down
-    by_value = np.broadcast_to(place, (batch, padded)).copy()
-    by_value[:, :size] = _sorted_pairs(rows, place[:size]) & _mask(size)  # ties in their order
-    by_place = np.empty((batch, padded), narrow)
-    by_place.ravel()[_with_rows(by_value).ravel()] = np.tile(place.astype(narrow), batch)
-    return (
-        _between_blocks(by_place)
-        + _within_blocks(by_place)
-        + _within_blocks((by_value >> _SHIFT).astype(narrow))  # one block of places: counted
-    )
+    length = min(2 * half, keys.shape[1])
+    keys = keys.reshape(len(keys), -1, length)
+    groups, rest = keys.shape[1], length - half
+    right = _merged(keys) & half  # a bit of the place from which it comes
+    right = right.sum(1, dtype=right.dtype) if groups > 1 else right[:, 0]
+    positions = _times(right, place[:length]) / half
+    return groups * (half * rest + rest * (rest - 1) / 2) - positions
 
 
-def _between_blocks(by_place: Any) -> Any:
-    """Descents between two blocks of places and two blocks of values."""
-    batch, padded = by_place.shape
-    blocks = padded >> _SHIFT
-    corner = np.arange(batch * blocks).repeat(_BLOCK) * blocks
-    corner += (by_place >> _SHIFT).ravel()
-    counts = np.bincount(corner, minlength=batch * blocks * blocks).astype(np.int32)
-    table = torch.from_numpy(counts.reshape(batch, blocks, blocks))
-    earlier = table.cumsum(1, dtype=torch.int32).sub_(table)
-    smaller = table.cumsum(2, dtype=torch.int32).sub_(table)
-    return earlier.mul_(smaller).numpy().sum((1, 2), dtype=np.float64)
+def _merged(keys: Any) -> Any:
+    """Sorted along the last axis. Numpy's stay so for the next turn, which is then faster."""
+    if isinstance(keys, Tensor):
+        return keys.sort(dim=-1).values
+    keys.sort(axis=-1)
+    return keys
 
 
-def _within_blocks(rows: Any) -> Any:
-    """Descents between two places of one block, by comparing each with each."""
+def _times(counts: Any, place: Any) -> Any:
+    return counts.double() @ place if isinstance(counts, Tensor) else counts @ place
+
+
+def _descents_by_numpy(rows: Any) -> Any:
+    size = rows.shape[1]
+    bits, mask = _place_bits(size)
+    narrow = bits <= 16  # 16 bits for a number, 32 for number and place together
+    numbers = rows - np.int32((mask + 1) >> 1)
+    keys = numbers.astype(np.int32 if narrow else np.int64)
+    keys <<= bits
+    keys |= np.arange(size, dtype=keys.dtype)
+    count = _inside_blocks(numbers.astype(np.int16 if narrow else np.int32))
+    place = np.arange(size, dtype=np.float64)
+    for where, half in _turns(size):
+        count += _across(keys[:, where], half, place)
+    return count
+
+
+def _inside_blocks(rows: Any) -> Any:
+    """Descents within each block of places, by comparing each with each."""
+    room = -rows.shape[1] % _BLOCK
+    if room:  # filled up with what makes no descent
+        rows = np.pad(rows, ((0, 0), (0, room)), constant_values=np.iinfo(rows.dtype).max)
     columns = rows.reshape(len(rows), -1, _BLOCK).transpose(2, 0, 1).copy()
     tally = np.zeros(columns.shape, np.uint8)
-    less = np.empty(columns.shape, np.bool_)
     for step in range(1, _BLOCK):
-        np.less(columns[step:], columns[:-step], out=less[step:])
-        np.add(tally[step:], less[step:].view(np.uint8), out=tally[step:])
-    return tally.sum((0, 2), dtype=np.float64)
+        tally[step:] += (columns[step:] < columns[:-step]).view(np.uint8)
+    return tally.sum((0, 2), dtype=np.uint32).astype(np.float64)
 
 
-def _runs(ordered: Tensor) -> tuple[Tensor, Tensor]:
-    """Start, counted through the batch, and length of each run of two or more equals."""
+def _centred(level: Tensor) -> Tensor:
+    """Ranks about their mean, in halves: whole numbers, so that sums of products are exact."""
+    return level.double().sub_(level.shape[1] - 1)
+
+
+def _again(ordered: Tensor) -> Tensor:
+    """Which numbers of sorted rows ``[B,n]`` are equal to the one before them."""
     again = torch.zeros_like(ordered, dtype=torch.bool)
-    torch.eq(ordered[:, 1:], ordered[:, :-1], out=again[:, 1:])
-    place = again.flatten().nonzero().squeeze(1)
-    opens = torch.ones_like(place, dtype=torch.bool)
-    opens[1:] = place[1:] != place[:-1] + 1
-    first = opens.nonzero().squeeze(1)
-    length = torch.diff(first, append=first.new_tensor([len(place)])) + 1
-    return place[first] - 1, length
+    if _on_cpu(ordered):
+        values = ordered.numpy()
+        np.equal(values[:, 1:], values[:, :-1], out=again.numpy()[:, 1:])
+    else:
+        torch.eq(ordered[:, 1:], ordered[:, :-1], out=again[:, 1:])
+    return again
+
+
+def _levels(again: Tensor) -> tuple[Tensor, Tensor]:
+    """``level`` and ``tied`` of a `Ranking`, from which numbers are equal to the one before."""
+    if _on_cpu(again):
+        level, tied = _levels_by_numpy(again.numpy())
+        return torch.from_numpy(level), torch.from_numpy(tied)
+    size = again.shape[1]
+    place = torch.arange(size, dtype=torch.int32, device=again.device)
+    goes_on = F.pad(again[:, 1:], (0, 1), value=False)
+    first = torch.where(again, 0, place).cummax(1).values
+    last = torch.where(goes_on, size, place).flip(1).cummin(1).values.flip(1)
+    return first + last, (last - first).sum(1).double() / 2
+
+
+def _levels_by_numpy(again: Any) -> Any:
+    batch, size = again.shape
+    level = np.tile(np.arange(0, 2 * size, 2, dtype=np.int32), batch)
+    later = np.flatnonzero(again)  # all but the first of each run of equals
+    alone = np.ones(len(later), np.bool_)
+    np.not_equal(later[1:], later[:-1] + 1, out=alone[1:])
+    opens = np.flatnonzero(alone)
+    more = np.diff(opens, append=len(later))
+    first = later[opens] - 1
+    value = level[first] + more.astype(np.int32)
+    level[later] = np.repeat(value, more)
+    level[first] = value
+    tied = np.bincount(first // size, more * (more + 1) / 2, minlength=batch)
+    return level.reshape(batch, size), tied.astype(np.float64)  # of nothing, numpy counts in int
 
 
 def _sorted(flat: Tensor) -> tuple[Tensor, Tensor]:
-    """Places of each row in increasing order of value, and the values in that order."""
+    """Places of each row in increasing order of value, and something equal where values are."""
     if _on_cpu(flat):
-        order, ordered = _sorted_by_numpy(flat.numpy())
+        by_numpy = _sorted_singles if flat.dtype == torch.float32 else _sorted_doubles
+        order, ordered = by_numpy(flat.numpy())
         return torch.from_numpy(order), torch.from_numpy(ordered)
-    ordered, order = flat.sort(dim=1)
+    ordered, order = (flat + 0.0).sort(dim=1, stable=True)  # −0 and 0 are a tie
     return order, ordered
 
 
-def _sorted_by_numpy(flat: Any) -> Any:
-    """Numpy sorts three times as fast as it finds an order: so sort value and place together.
+# Numpy sorts three times as fast as it finds an order: so value and place are sorted together,
+# as one whole number.
 
-    A double's bits, read as a whole number and its negatives turned round, sort like the
-    double. Their lowest ones give way to the place. Where that confuses two values that are
+
+def _sorted_singles(flat: Any) -> Any:
+    bits, mask = _place_bits(flat.shape[1])
+    keys = _like_whole_numbers(flat, np.int32).astype(np.int64)
+    keys <<= bits
+    keys |= np.arange(flat.shape[1])
+    keys.sort(axis=1)
+    order = keys & mask
+    keys >>= bits
+    return order, keys
+
+
+def _sorted_doubles(flat: Any) -> Any:
+    """The lowest bits of a value give way to its place. Where that confuses two values that are
     nearly equal, the row is ordered the slow way.
     """
-    keys = (flat + 0.0).view(np.int64)  # −0 and 0 are a tie
-    sign = keys >> 63
-    sign &= np.int64((1 << 63) - 1)
-    keys ^= sign
-    mask = _mask(flat.shape[1])
+    _, mask = _place_bits(flat.shape[1])
+    keys = _like_whole_numbers(flat, np.int64)
     keys &= ~mask
     keys |= np.arange(flat.shape[1])
     keys.sort(axis=1)
     keys &= mask
-    ordered = np.ascontiguousarray(flat).ravel()[_with_rows(keys)]
+    ordered = _taken_by_numpy(flat, keys)
     wrong = (ordered[:, 1:] < ordered[:, :-1]).any(1)
     if wrong.any():
-        keys[wrong] = np.argsort(flat[wrong], axis=1)
+        keys[wrong] = np.argsort(flat[wrong], axis=1, kind="stable")
         ordered[wrong] = np.take_along_axis(flat[wrong], keys[wrong], 1)
     return keys, ordered
+
+
+def _like_whole_numbers(flat: Any, kind: Any) -> Any:
+    """Whole numbers of the same order: a float's bits, those of a negative one turned round."""
+    keys = (flat + flat.dtype.type(0)).view(kind)  # −0 and 0 are a tie
+    turn = keys >> (8 * flat.itemsize - 1)
+    turn &= np.iinfo(kind).max
+    keys ^= turn
+    return keys
+
+
+def _place_bits(size: int) -> tuple[int, int]:
+    bits = (size - 1).bit_length()
+    return bits, (1 << bits) - 1
 
 
 def _taken(rows: Tensor, order: Tensor) -> Tensor:
     """``rows.gather(1, order)``, for which a CPU takes three times longer."""
     if not _on_cpu(rows):
-        return rows.gather(1, order)
-    return torch.from_numpy(rows.numpy().ravel()[_with_rows(order.numpy())])
+        return rows.gather(1, order.long())
+    return torch.from_numpy(_taken_by_numpy(rows.numpy(), order.numpy()))
 
 
-def _with_rows(places: Any) -> Any:
-    """Places ``[B,n]`` within each row, as places within the flattened batch."""
-    if len(places) == 1:
-        return places
-    return places + np.arange(len(places))[:, None] * places.shape[1]
-
-
-def _sorted_keys(high: Tensor, low: Tensor) -> Tensor:
-    """Each row's pairs of whole numbers from 0 to n − 1 in order, ``high · 2^bits + low``."""
-    if _on_cpu(high):
-        return torch.from_numpy(_sorted_pairs(high.numpy(), low.numpy()).astype(np.int64))
-    return ((high << _bits(high.shape[1])) | low).sort(dim=1).values
-
-
-def _sorted_pairs(high: Any, low: Any) -> Any:
-    bits = _bits(high.shape[1])
-    kind = np.uint32 if 2 * bits <= 32 else np.int64  # the shorter sorts twice as fast
-    keys = high.astype(kind)
-    keys <<= kind(bits)
-    keys |= low.astype(kind)
-    keys.sort(axis=1)
-    return keys
-
-
-def _bits(size: int) -> int:
-    """How many bits a place needs."""
-    return max(1, (size - 1).bit_length())
-
-
-def _mask(size: int) -> int:
-    return (1 << _bits(size)) - 1
+def _taken_by_numpy(rows: Any, order: Any) -> Any:
+    if len(rows) > 1:  # places within each row, as places within the flattened batch
+        order = order + np.arange(len(order))[:, None] * order.shape[1]
+    return rows.ravel()[order]
 
 
 def _on_cpu(rows: Tensor) -> bool:

@@ -1,5 +1,7 @@
 """What all metrics share: the check of a pair of maps, scaling, and the rule for 0/0."""
 
+from typing import Final
+
 import torch
 from torch import Tensor
 
@@ -7,6 +9,9 @@ from robustlab.core.errors import InvalidInput
 
 LARGEST = torch.finfo(torch.float64).max
 SMALLEST = torch.finfo(torch.float64).smallest_normal
+
+_CACHED: Final = 1 << 16  # numbers in a part of the batch
+_AT_ONCE: Final = 1 << 24  # the same on another device
 
 
 def check_pair(clean: Tensor, perturbed: Tensor) -> tuple[Tensor, Tensor]:
@@ -16,27 +21,40 @@ def check_pair(clean: Tensor, perturbed: Tensor) -> tuple[Tensor, Tensor]:
         InvalidInput: not two real tensors of one shape ``[B,H,W]`` on one device, maps
             without pixels, or NaN or infinite values.
     """
-    for field, maps in (("clean", clean), ("perturbed", perturbed)):
-        if not isinstance(maps, Tensor) or maps.ndim != 3 or maps.is_complex():
-            is_tensor = isinstance(maps, Tensor)
-            got = f"{tuple(maps.shape)} {maps.dtype}" if is_tensor else type(maps).__name__
-            raise InvalidInput(field, f"expected real maps [B,H,W], got {got}")
-    if perturbed.shape != clean.shape:
-        got = f"{tuple(perturbed.shape)}, but clean is {tuple(clean.shape)}"
+    check_maps("clean", clean)
+    check_like(perturbed, clean.shape, clean.device)
+    return finite("clean", clean).double(), finite("perturbed", perturbed).double()
+
+
+def check_maps(field: str, maps: Tensor) -> None:
+    """Refuse what is no batch of real maps ``[B,H,W]`` with pixels."""
+    if not isinstance(maps, Tensor) or maps.ndim != 3 or maps.is_complex():
+        is_tensor = isinstance(maps, Tensor)
+        got = f"{tuple(maps.shape)} {maps.dtype}" if is_tensor else type(maps).__name__
+        raise InvalidInput(field, f"expected real maps [B,H,W], got {got}")
+    if maps.shape[1] * maps.shape[2] == 0:
+        raise InvalidInput(field, f"maps without pixels: shape {tuple(maps.shape)}")
+
+
+def check_like(perturbed: Tensor, shape: torch.Size, device: torch.device) -> None:
+    """Refuse maps that cannot be held against clean ones of this shape on this device."""
+    check_maps("perturbed", perturbed)
+    if perturbed.shape != shape:
+        got = f"{tuple(perturbed.shape)}, but clean is {tuple(shape)}"
         raise InvalidInput("perturbed", f"shape {got}")
-    if perturbed.device != clean.device:
-        raise InvalidInput("perturbed", f"on {perturbed.device}, but clean is on {clean.device}")
-    if clean.shape[1] * clean.shape[2] == 0:
-        raise InvalidInput("clean", f"maps without pixels: shape {tuple(clean.shape)}")
-    device = home(clean.device)
-    a = clean.detach().to(device, torch.float64)
-    b = perturbed.detach().to(device, torch.float64)
-    for field, maps in (("clean", a), ("perturbed", b)):
-        # NaN wins both extremes; this reads the maps once where isfinite makes copies.
-        extremes = torch.cat([maps.amin((1, 2)), maps.amax((1, 2))])
-        if not bool(torch.isfinite(extremes).all()):
-            raise InvalidInput(field, "contains NaN or infinite values")
-    return a, b
+    if perturbed.device != device:
+        raise InvalidInput("perturbed", f"on {perturbed.device}, but clean is on {device}")
+
+
+def finite(field: str, maps: Tensor) -> Tensor:
+    """Maps detached, where there is float64, in that or in float32; refuses NaN and infinity."""
+    maps = maps.detach().to(home(maps.device))
+    if maps.dtype != torch.float32:
+        maps = maps.double()
+    # A finite sum has finite terms, and is read off faster; a sum may overflow all the same.
+    if not bool(torch.isfinite(maps.sum())) and not bool(torch.isfinite(maps).all()):
+        raise InvalidInput(field, "contains NaN or infinite values")
+    return maps
 
 
 def home(device: torch.device) -> torch.device:
@@ -46,7 +64,8 @@ def home(device: torch.device) -> torch.device:
 
 def peak(maps: Tensor) -> Tensor:
     """Largest absolute value of each map, ``[B,1,1]``."""
-    return maps.abs().amax((1, 2), keepdim=True)
+    low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
+    return torch.maximum(-low, high)
 
 
 def divided(maps: Tensor, by: Tensor) -> Tensor:
@@ -79,11 +98,26 @@ def cosine(a: Tensor, b: Tensor) -> Tensor:
 
 def correlation(a: Tensor, b: Tensor) -> Tensor:
     """Pearson correlation, ``[B]``; undefined where one is constant."""
-    a, b = unit_peak(a), unit_peak(b)
-    return cosine(a - a.mean((1, 2), keepdim=True), b - b.mean((1, 2), keepdim=True))
+    found = a.new_empty(len(a))
+    for part in slices(a):
+        x, y = (unit_peak(m[part]) for m in (a, b))
+        x, y = (m.sub_(m.mean((1, 2), keepdim=True)) for m in (x, y))
+        found[part] = cosine(x, y)
+    return found
+
+
+def slices(maps: Tensor) -> list[slice]:
+    """Parts of a batch: a few maps at a time, so that what is made of them stays in the cache,
+    or on another device as many as do not take too much of its memory.
+    """
+    size = max(1, maps[0].numel()) if len(maps) else 1
+    step = max(1, (_CACHED if maps.device.type == "cpu" else _AT_ONCE) // size)
+    return [slice(i, i + step) for i in range(0, len(maps), step)]
 
 
 def settle(value: Tensor, undefined: Tensor, clean: Tensor, perturbed: Tensor) -> Tensor:
     """Where the formula is 0/0: 1 if the two maps are exactly equal, otherwise 0."""
+    if not bool(undefined.any()):
+        return value
     equal = (clean == perturbed).all(2).all(1)
     return torch.where(undefined, equal.to(value.dtype), value)
