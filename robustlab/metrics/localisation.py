@@ -34,9 +34,9 @@ class EnergyInRegion:
 class RelevanceMassAccuracy:
     """energy_in_region, under the name that Arras et al. gave it: always the same number.
 
-    Σ_{i∈R} m⁺_i / Σ_i m⁺_i, in [0, 1]; a map without positive mass gives 0. Chance: the
-    region's share of the picture. Source: Arras, Osman & Samek 2022, CLEVR-XAI, who pool
-    channels so that maps have no negative values. Quantus does not clamp: of a signed map its
+    The one difference: they pool channels first, so that their maps have no negative values.
+    Range, empty maps and formula are as there. Chance: the region's share of the picture.
+    Source: Arras, Osman & Samek 2022, CLEVR-XAI. Quantus does not clamp: of a signed map its
     quotient may leave [0, 1].
     """
 
@@ -102,6 +102,7 @@ class PointingGame:
 
 
 def _mass_inside(maps: Tensor, regions: Tensor) -> Tensor:
+    """Σ_{i∈R} m⁺_i / Σ_i m⁺_i, ``[B]``: one number under two names."""
     values, inside = _checked(maps, regions)
     positive = unit_peak(values.clamp(min=0))  # so that no sum under- or overflows
     return divided((positive * inside).sum((1, 2)), positive.sum((1, 2)))

@@ -7,6 +7,7 @@ the sane one. About 0 is what two unrelated maps share; a negative one is no bet
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import ClassVar, Final, Literal, get_args
 
@@ -20,7 +21,7 @@ from robustlab.core.streaming import logits_of
 from robustlab.core.tables import check_choice
 from robustlab.core.types import Climb, Explainer, Metric, Passes, Problem
 from robustlab.metrics.agreement import SSIM, Cosine, Pearson
-from robustlab.metrics.ranks import Kendall, Spearman, check_count
+from robustlab.metrics.ranks import Against, Kendall, Spearman, check_count
 from robustlab.models.randomised import How, layers_from_the_output, redraw
 from robustlab.models.seeding import seeded
 
@@ -93,9 +94,10 @@ class MPRT:
 
     def examine(self, problem: Problem, climb: Climb) -> Tensor:
         """Nothing is searched: ``climb`` is not called."""
-        similarity, device = _SIMILARITIES[self.similarity](), problem.images.device
+        device = problem.images.device
         model = deepcopy(problem.model).cpu()  # where one seed means the same weights everywhere
         groups = self._groups(layers_from_the_output(model, problem.images[:1].cpu()))
+        similarity = _against(problem.maps, _SIMILARITIES[self.similarity]())
         found = []
         with seeded(self.seed):
             for group in groups:
@@ -103,7 +105,7 @@ class MPRT:
                     model.load_state_dict(problem.model.state_dict())
                 redraw(group, self.how)
                 maps = _maps(problem, model.to(device), problem.targets)
-                found.append(similarity(problem.maps, maps))
+                found.append(similarity(maps))
                 model.cpu()
         return torch.stack(found).mean(0)
 
@@ -171,6 +173,13 @@ class RandomLogit:
     def cost(self, explainer: Explainer) -> Passes:
         one = explainer.cost()
         return Passes(one.forward + 1, one.backward)
+
+
+def _against(clean: Tensor, metric: Metric) -> Against:
+    """``metric`` of ``clean`` and any other maps; where order counts, ``clean`` is ranked once."""
+    if isinstance(metric, Spearman | Kendall):
+        return metric.against(clean)
+    return partial(metric, clean)
 
 
 def _maps(problem: Problem, model: nn.Module, targets: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """How far does the explanation move for what has changed of the image, or within the model?"""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,13 +12,40 @@ from robustlab.core.errors import InvalidInput
 from robustlab.core.layers import representation
 from robustlab.core.streaming import logits_of, micro_batch, run_model
 from robustlab.core.types import Climb, Explainer, Passes, Problem, Rows
-from robustlab.metrics.change import Below, Ratio, distance, exact, length, relative
+from robustlab.metrics.change import Ratio, distance, exact, length, relative
 from robustlab.metrics.nearby import Nearby, clean_of, passes, shown_by, worst
 from robustlab.metrics.sensitivity import check_floor
 
+# (images, which of the problem's they are) -> how far what is divided by has moved [n], logits
+Look = Callable[[Tensor, Rows], tuple[Tensor, Tensor]]
+
 
 @dataclass(frozen=True, kw_only=True)
-class RelativeInputStability(Nearby):
+class _Relative(Nearby):
+    """The options of the three, and what they cost; each says what it divides by.
+
+    Attributes:
+        floor: what denominators count as at least, as a share of one at distance ``radius``.
+        eps_min: instead of that, this number; and zeros count as it.
+    """
+
+    higher_is_more_stable: ClassVar[bool] = False
+    bounds: ClassVar[tuple[float, float]] = (0.0, math.inf)
+    floor: float = 0.01
+    eps_min: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_floor(self.floor)
+        if self.eps_min is not None and not self.eps_min > 0:
+            raise InvalidInput("eps_min", f"must be above 0, got {self.eps_min}", "leave it out")
+
+    def cost(self, explainer: Explainer) -> Passes:
+        return passes(self, explainer, forwards=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RelativeInputStability(_Relative):
     """Largest relative change of the explanation per relative change of the image.
 
     ``max ‖(e' − e)/e‖₂ / ‖(x' − x)/x‖₂`` over ‖x' − x‖∞ ≤ r in the pixel box, divisions number
@@ -43,35 +71,21 @@ class RelativeInputStability(Nearby):
     """
 
     name: ClassVar[str] = "ris"
-    higher_is_more_stable: ClassVar[bool] = False
-    bounds: ClassVar[tuple[float, float]] = (0.0, math.inf)
-    floor: float = 0.01
-    eps_min: float | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check(self.floor, self.eps_min)
 
     def examine(self, problem: Problem, climb: Climb) -> Tensor:
         model, images = problem.model, problem.images.detach()
         classes = logits_of(model, images).argmax(1) if len(images) else problem.targets
         every = exact(images)
         farthest = relative(images, every + self.radius)
-        least = _least(self.floor, farthest, self.eps_min)
 
-        def below(near: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
-            far = relative(images[rows], near, self.eps_min)
-            counts = logits_of(model, near).argmax(1) == classes[rows]
-            return torch.maximum(far, least[rows]), counts.to(far.device)
+        def look(near: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
+            return relative(images[rows], near, self.eps_min), logits_of(model, near)
 
-        return worst(self, problem, _ratio(self, problem, below, self.eps_min), climb)
-
-    def cost(self, explainer: Explainer) -> Passes:
-        return passes(self, explainer, forwards=1)
+        return _largest(self, problem, climb, look, classes, farthest)
 
 
 @dataclass(frozen=True, kw_only=True)
-class RelativeOutputStability(Nearby):
+class RelativeOutputStability(_Relative):
     """Largest relative change of the explanation per change of the logits.
 
     ``max ‖(e' − e)/e‖₂ / ‖f(x') − f(x)‖₂`` with f the logits of all classes; everything else as
@@ -84,34 +98,20 @@ class RelativeOutputStability(Nearby):
     """
 
     name: ClassVar[str] = "ros"
-    higher_is_more_stable: ClassVar[bool] = False
-    bounds: ClassVar[tuple[float, float]] = (0.0, math.inf)
-    floor: float = 0.01
-    eps_min: float | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check(self.floor, self.eps_min)
 
     def examine(self, problem: Problem, climb: Climb) -> Tensor:
         model, images = problem.model, problem.images.detach()
         clean = logits_of(model, images) if len(images) else images.flatten(1)
-        least = _least(self.floor, self.radius * length(clean), self.eps_min)
 
-        def below(near: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
+        def look(near: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
             logits = run_model(model, near)
-            far = distance(clean[rows], logits)
-            counts = logits.argmax(1) == clean[rows].argmax(1)
-            return torch.maximum(far, least[rows]), counts.to(far.device)
+            return distance(clean[rows], logits), logits
 
-        return worst(self, problem, _ratio(self, problem, below, self.eps_min), climb)
-
-    def cost(self, explainer: Explainer) -> Passes:
-        return passes(self, explainer, forwards=1)
+        return _largest(self, problem, climb, look, clean.argmax(1), self.radius * length(clean))
 
 
 @dataclass(frozen=True, kw_only=True)
-class RelativeRepresentationStability(Nearby):
+class RelativeRepresentationStability(_Relative):
     """Largest relative change of the explanation per relative change inside the model.
 
     ``max ‖(e' − e)/e‖₂ / ‖(L(x') − L(x))/L(x)‖₂`` with L(x) the penultimate layer, what goes into
@@ -127,29 +127,18 @@ class RelativeRepresentationStability(Nearby):
     """
 
     name: ClassVar[str] = "rrs"
-    higher_is_more_stable: ClassVar[bool] = False
-    bounds: ClassVar[tuple[float, float]] = (0.0, math.inf)
     layer: str | None = None
-    floor: float = 0.01
-    eps_min: float | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check(self.floor, self.eps_min)
 
     def examine(self, problem: Problem, climb: Climb) -> Tensor:
         model, images = problem.model, problem.images.detach()
         inside, classes = self._inside(model, images) if len(images) else (images.flatten(1),) * 2
         used = exact(inside != 0).sum(1)
-        least = _least(self.floor, self.radius * used.sqrt(), self.eps_min)
 
-        def below(near: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
+        def look(near: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
             now, logits = representation(model, near, self.layer)
-            far = relative(inside[rows], now, self.eps_min)
-            counts = logits.argmax(1) == classes[rows]
-            return torch.maximum(far, least[rows]), counts.to(far.device)
+            return relative(inside[rows], now, self.eps_min), logits
 
-        return worst(self, problem, _ratio(self, problem, below, self.eps_min), climb)
+        return _largest(self, problem, climb, look, classes, self.radius * used.sqrt())
 
     def _inside(self, model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
         """L(x) ``[B,D]`` and the predicted class of the images, in micro-batches."""
@@ -159,24 +148,30 @@ class RelativeRepresentationStability(Nearby):
             ]
         return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts]).argmax(1)
 
-    def cost(self, explainer: Explainer) -> Passes:
-        return passes(self, explainer, forwards=1)
 
+def _largest(
+    around: _Relative,
+    problem: Problem,
+    climb: Climb,
+    look: Look,
+    classes: Tensor,
+    farthest: Tensor,
+) -> Tensor:
+    """``max ‖(e' − e)/e‖₂`` over what ``look`` finds, where the predicted class stays.
 
-def _ratio(around: Nearby, problem: Problem, below: Below, zero: float | None) -> Ratio:
+    ``classes`` ``[B]`` are those predictions; ``farthest`` ``[B]`` is the denominator at
+    distance ``radius``, of which ``floor`` is a share.
+    """
+    zero, clean = around.eps_min, clean_of(around, problem)
+    least = around.floor * farthest if zero is None else torch.full_like(farthest, zero)
+
     def above(clean: Tensor, now: Tensor) -> Tensor:
         return relative(clean, now, zero)
 
-    clean = clean_of(around, problem)
-    return Ratio(clean, lambda raw: shown_by(around, problem, raw), above, below)
+    def below(near: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
+        far, logits = look(near, rows)
+        counts = logits.argmax(1) == classes[rows]
+        return torch.maximum(far, least[rows]), counts.to(far.device)
 
-
-def _least(floor: float, farthest: Tensor, eps_min: float | None) -> Tensor:
-    """What denominators count as at least, ``[B]``."""
-    return floor * farthest if eps_min is None else torch.full_like(farthest, eps_min)
-
-
-def _check(floor: float, eps_min: float | None) -> None:
-    check_floor(floor)
-    if eps_min is not None and not eps_min > 0:
-        raise InvalidInput("eps_min", f"must be above 0, got {eps_min}", "leave it out")
+    change = Ratio(clean, lambda raw: shown_by(around, problem, raw), above, below)
+    return worst(around, problem, change, climb)

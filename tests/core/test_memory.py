@@ -14,10 +14,12 @@ kept = keep_memory() if sys.argv[1] == "keep" else False
 def work():
     for _ in range(3):
         graph = [torch.full((4_000_000,), 1.0) for _ in range(10)]  # 160 MB, 40,000 pages
+def count():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    work()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 work()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-work()
-print(kept, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+print(kept, min(count() for _ in range(5)))  # a machine short of memory takes pages away at times
 """
 
 
@@ -31,5 +33,5 @@ def test_a_process_keeps_what_it_has_had():
     kept, count = faults("keep")
     if not kept:
         pytest.skip("not glibc")
-    assert count < 8000  # beside other tests the machine takes pages away
+    assert count < 1000
     assert faults("leave")[1] > 20 * count + 1000  # the canary: without it, page by page

@@ -1,22 +1,19 @@
 """Metrics that ask an explainer for further maps, in a notebook, an experiment and its report."""
 
 import json
-import re
 
 import pytest
 
-import attacks
 import robustlab as rl
 from attacks.explanation.climbing import climb_to
 from robustlab.core.errors import InvalidInput
 from robustlab.core.judge import pose
-from robustlab.lab.run import prepare, run_experiment
+from robustlab.lab.run import prepare
 from robustlab.records import Manifest, Store
 from robustlab.reporting import load
 from robustlab.reporting.summary import summarise
-from tests.lab import tiny
+from tests.lab import beside_drift, tiny
 
-TOP_K = {"k": 50, "steps": 2}
 SMALL = {"radius": 0.05, "samples": 3}
 SEARCH = {**SMALL, "search": "gradient", "steps": 4}
 METRICS = [
@@ -30,21 +27,12 @@ LABELS = ("max_sensitivity", "searched", "ris")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("examined")
-    spec = tiny.spec(
-        images=3, chunk=2, explainers=["gradient", "grad_cam"], metrics=METRICS,
-        attacks=["none", {"name": "top_k", "against": "gradient", **TOP_K}],
-        saving=["png"], gallery={"images": 1},
-    )  # fmt: skip
-    assert run_experiment(spec, folder, workers=1).crashed == ()
-    return folder
+    return beside_drift.run(tmp_path_factory.mktemp("examined"), METRICS)
 
 
 @pytest.fixture(scope="module")
 def records(folder):
-    found, problems = Store(folder).load_all()
-    assert not problems
-    return found
+    return beside_drift.records_of(folder)
 
 
 def test_the_record_has_the_values_of_a_direct_call_at_the_disturbed_image(records):
@@ -52,11 +40,7 @@ def test_the_record_has_the_values_of_a_direct_call_at_the_disturbed_image(recor
     for record in (r for r in records if r.cell.role != "control"):
         batch = rl.data.load("mnist_5k").pick(record.cell.ids)
         targets = pose(model, rl.explainers.build("gradient"), batch).targets
-        images = batch.images
-        if record.cell.role == "attack":
-            attack, budget = attacks.build("top_k", **TOP_K), rl.Budget("linf", 0.1)
-            gradient = rl.explainers.build("gradient")
-            images = rl.attack(model, gradient, attack, batch, budget).images
+        images = beside_drift.images_of(record, model, batch)
         disturbed = rl.Batch(images, targets, batch.ids, batch.names)
         for name in record.cell.explainers:
             explainer = rl.explainers.build(name)
@@ -92,7 +76,7 @@ def test_the_manifest_says_so_and_an_old_one_does_not(folder):
 
 def test_the_report_sets_the_sampled_beside_the_searched(folder, records):
     html = (folder / "report.html").read_text(encoding="utf-8")
-    page = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", html))
+    page = beside_drift.text_of(html)
     assert 'id="searched"' in html and "Sampled and searched" in page
     assert "a sampled number is a lower bound" in page
     assert "3 random copies, radius 0.05" in page and "search by gradient, 4 steps" in page
@@ -117,11 +101,7 @@ def test_the_front_door_is_the_metric_itself():
 
 
 def test_it_is_no_drift():
-    model, batch = rl.models.load("small_cnn"), rl.data.load("mnist_5k").batch(1)
-    made = rl.attack(
-        model, rl.explainers.build("gradient"), attacks.build("pgd", steps=1), batch,
-        rl.Budget("linf", 0.1),
-    )  # fmt: skip
+    made = beside_drift.attacked()
     with pytest.raises(InvalidInput, match="'max_sensitivity' asks the explainer for maps"):
         made.drift("max_sensitivity")
 

@@ -6,19 +6,17 @@ import re
 import pytest
 import torch
 
-import attacks
 import robustlab as rl
 from robustlab.core.errors import InvalidInput
 from robustlab.core.judge import explain_maps
 from robustlab.core.randomness import generator
 from robustlab.core.streaming import logits_of
-from robustlab.lab.run import prepare, run_experiment
+from robustlab.lab.run import prepare
 from robustlab.records import Manifest, Store
 from robustlab.reporting import load
 from robustlab.reporting.summary import summarise
-from tests.lab import tiny
+from tests.lab import beside_drift, tiny
 
-TOP_K = {"k": 50, "steps": 2}
 INFIDELITY = {"samples": 8}
 ROAD = {"percentages": [20, 60]}
 METRICS = [
@@ -32,36 +30,23 @@ METRICS = [
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("alone")
-    spec = tiny.spec(
-        images=3, chunk=2, explainers=["gradient", "grad_cam"], metrics=METRICS,
-        attacks=["none", {"name": "top_k", "against": "gradient", **TOP_K}],
-        saving=["png"], gallery={"images": 1},
-    )  # fmt: skip
-    assert run_experiment(spec, folder, workers=1).crashed == ()
-    return folder
+    return beside_drift.run(tmp_path_factory.mktemp("alone"), METRICS)
 
 
 @pytest.fixture(scope="module")
 def records(folder):
-    found, problems = Store(folder).load_all()
-    assert not problems
-    return found
+    return beside_drift.records_of(folder)
 
 
 @pytest.fixture(scope="module")
 def page(folder):
-    html = (folder / "report.html").read_text(encoding="utf-8")
-    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", html))
+    return beside_drift.text_of((folder / "report.html").read_text(encoding="utf-8"))
 
 
 def looked_at(record):
     """(model, pictures, classes, maps by explainer) by the front door."""
     batch, model = rl.data.load("mnist_5k").pick(record.cell.ids), rl.models.load("small_cnn")
-    images = batch.images
-    if record.cell.role == "attack":
-        attack, budget = attacks.build("top_k", **TOP_K), rl.Budget("linf", 0.1)
-        images = rl.attack(model, rl.explainers.build("gradient"), attack, batch, budget).images
+    images = beside_drift.images_of(record, model, batch)
     targets = logits_of(model, batch.images).argmax(1)
     explainers = {name: rl.explainers.build(name) for name in record.cell.explainers}
     maps = {
@@ -152,11 +137,7 @@ def test_survival_in_a_file_is_by_the_metric_of_two_maps(records):
 
 
 def test_a_notebook_is_told_that_it_is_no_drift():
-    model, batch = rl.models.load("small_cnn"), rl.data.load("mnist_5k").batch(1)
-    made = rl.attack(
-        model, rl.explainers.build("gradient"), attacks.build("pgd", steps=1), batch,
-        rl.Budget("linf", 0.1),
-    )  # fmt: skip
+    made = beside_drift.attacked()
     with pytest.raises(InvalidInput, match="'sparseness' describes one map, it does not compare"):
         made.drift("sparseness")
     with pytest.raises(InvalidInput, match="'road' asks the model about one map"):

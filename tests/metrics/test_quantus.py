@@ -34,7 +34,7 @@ CONSTANT = slice(4, 6)  # of the pairs: one constant map, two
 VARIED = slice(0, 4)
 
 
-def close(got, expected, tolerance=ROUNDING):
+def assert_close(got, expected, tolerance=ROUNDING):
     np.testing.assert_allclose(np.asarray(got), expected, rtol=tolerance, atol=tolerance)
 
 
@@ -57,7 +57,7 @@ def problem():
     net, images = Net(MODEL["weights"]).eval(), grid(MODEL["images"])
     batch = make_batch(images, torch.full((len(images),), -1), ["one", "two", "three"])
     posed = pose(net, explainer("gradient", post="signed"), batch)
-    close(posed.maps.unsqueeze(1), MODEL["maps"])
+    assert_close(posed.maps.unsqueeze(1), MODEL["maps"])
     assert posed.targets.tolist() == MODEL["targets"]
     return posed
 
@@ -73,17 +73,17 @@ def test_the_fixtures_say_how_they_were_made():
 
 @pytest.mark.parametrize("name", ["spearman", "kendall", "pearson"])
 def test_correlations(name):
-    close(build(name)(*pair(VARIED)), PAIRS[name][VARIED])
+    assert_close(build(name)(*pair(VARIED)), PAIRS[name][VARIED])
     assert PAIRS[name][CONSTANT] == [None, None]  # they have no number where we have 0
     assert build(name)(*pair(CONSTANT)).tolist() == [0, 0]
 
 
 def test_cosine_is_one_minus_their_distance():
-    close(1 - build("cosine")(*pair()), PAIRS["cosine_distance"])
+    assert_close(1 - build("cosine")(*pair()), PAIRS["cosine_distance"])
 
 
 def test_mse_of_maps_as_they_are():
-    close(build("mse", scale="none")(*pair()), PAIRS["mse"])
+    assert_close(build("mse", scale="none")(*pair()), PAIRS["mse"])
 
 
 def test_ssim_differs_by_its_window():
@@ -92,11 +92,11 @@ def test_ssim_differs_by_its_window():
     bell = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
     for i, (a, b) in enumerate(zip(*(m.numpy() for m in pair()), strict=True)):
         span = max(a.max(), b.max()) - min(a.min(), b.min())
-        close(structural_similarity(a, b, win_size=7, data_range=span), PAIRS["ssim"][i])
-        close(structural_similarity(a, b, data_range=span, **bell), ours[i])
+        assert_close(structural_similarity(a, b, win_size=7, data_range=span), PAIRS["ssim"][i])
+        assert_close(structural_similarity(a, b, data_range=span, **bell), ours[i])
         line = {"win_size": 7, "data_range": span}
         flat = structural_similarity(a.ravel(), b.ravel(), **line)
-        close(flat, PAIRS["ssim_of_flattened"][i])  # what its metrics take: seven in a row
+        assert_close(flat, PAIRS["ssim_of_flattened"][i])  # what its metrics take: seven in a row
     apart = (ours - told(PAIRS["ssim"])).abs()[VARIED]
     assert apart.max() > 0.01
 
@@ -106,8 +106,8 @@ def test_ssim_differs_by_its_window():
 
 def test_sparseness_with_their_shift():
     maps = grid(SINGLE["maps"])
-    close(build("sparseness").describe(maps.abs() + 1e-7), SINGLE["sparseness"])
-    close(
+    assert_close(build("sparseness").describe(maps.abs() + 1e-7), SINGLE["sparseness"])
+    assert_close(
         build("sparseness").describe(maps)[[0, 1, 3]],
         np.array(SINGLE["sparseness"])[[0, 1, 3]],
         1e-7,
@@ -124,7 +124,7 @@ def test_complexity_but_for_the_number_in_their_logarithm():
     n = maps[0].numel()
     assert ((gap >= -1e-14) & (gap <= n * 1e-12 + 1e-14)).all()
     p = maps.abs().flatten(1) / maps.abs().sum((1, 2)).unsqueeze(1)
-    close(-(p * (p + 1e-12).log()).sum(1), SINGLE["complexity"], 1e-14)
+    assert_close(-(p * (p + 1e-12).log()).sum(1), SINGLE["complexity"], 1e-14)
 
 
 # One map and a region: without ties and signed, positive, magnitudes; tied; constant; no region.
@@ -162,23 +162,23 @@ def test_a_region_without_pixels():
 @pytest.mark.parametrize("name", ["relevance_mass_accuracy", "energy_in_region"])
 def test_mass_of_maps_without_negative_values(name):
     theirs = np.array(REGIONS["relevance_mass_accuracy"], dtype=float)
-    close(build(name).measure(MAPS, INSIDE)[POSITIVE], theirs[POSITIVE])
+    assert_close(build(name).measure(MAPS, INSIDE)[POSITIVE], theirs[POSITIVE])
 
 
 def test_mass_of_a_signed_map():
     """They divide signed sums, we the positive part; so did map 1, which is map 0 clamped."""
     signed, inside = MAPS[0], INSIDE[0]
     theirs = REGIONS["relevance_mass_accuracy"][0]
-    close((signed * inside).sum() / signed.sum(), theirs)
+    assert_close((signed * inside).sum() / signed.sum(), theirs)
     ours = build("relevance_mass_accuracy").measure(MAPS[:1], INSIDE[:1]).item()
-    close((signed.clamp(min=0) * inside).sum() / signed.clamp(min=0).sum(), ours)
+    assert_close((signed.clamp(min=0) * inside).sum() / signed.clamp(min=0).sum(), ours)
     assert abs(ours - theirs) > 1e-3
 
 
 def test_rank_accuracy_without_ties():
     theirs = REGIONS["relevance_rank_accuracy"]
     got = build("relevance_rank_accuracy").measure(MAPS, INSIDE)
-    close(got[[0]], theirs[:1])
+    assert_close(got[[0]], theirs[:1])
     assert len(set(MAPS[0].flatten().tolist())) == MAPS[0].numel()
 
 
@@ -187,7 +187,7 @@ def test_rank_accuracy_with_their_order_of_ties():
     order = torch.tensor(REGIONS["order"])
     places = order.argsort(1).view_as(MAPS).double()
     got = build("relevance_rank_accuracy").measure(-places, INSIDE)
-    close(got[:NO_REGION], REGIONS["relevance_rank_accuracy"][:NO_REGION])
+    assert_close(got[:NO_REGION], REGIONS["relevance_rank_accuracy"][:NO_REGION])
     ours = build("relevance_rank_accuracy").measure(MAPS, INSIDE)
     assert (ours[3] - got[3]).abs() > 0  # the order of equal pixels is all that differs
 
@@ -212,11 +212,11 @@ def test_pixel_flipping_and_deletion():
     assert steps * REMOVAL["pixel_flipping"]["features_in_step"] == problem().maps[0].numel()
     options = {"steps": steps, "baseline": "black"}
     lost = start - (start + curve.sum(1)) / (steps + 1)
-    close(assess(build("pixel_flipping", **options), problem().maps), lost)
+    assert_close(assess(build("pixel_flipping", **options), problem().maps), lost)
     # their area lies between their first point and their last, in steps; ours is a share
     area = told(REMOVAL["pixel_flipping"]["area"]) + (start + curve[:, 0]) / 2
-    close(assess(build("deletion", **options), problem().maps), area / steps)
-    close(torch.trapezoid(curve, dim=1), REMOVAL["pixel_flipping"]["area"])
+    assert_close(assess(build("deletion", **options), problem().maps), area / steps)
+    assert_close(torch.trapezoid(curve, dim=1), REMOVAL["pixel_flipping"]["area"])
 
 
 def test_region_perturbation_is_flipping_by_a_map_of_squares():
@@ -226,7 +226,7 @@ def test_region_perturbation_is_flipping_by_a_map_of_squares():
     squares = sums.repeat_interleave(side, 1).repeat_interleave(side, 2)
     loss = told(REMOVAL["region_perturbation"]["curve"])
     metric = build("pixel_flipping", steps=loss.shape[1], baseline="black")
-    close(assess(metric, squares), loss.sum(1) / (loss.shape[1] + 1))
+    assert_close(assess(metric, squares), loss.sum(1) / (loss.shape[1] + 1))
 
 
 class Grids(Infidelity):
@@ -254,7 +254,7 @@ def test_infidelity_with_their_perturbations():
     samples = problem().maps[0].numel() // REMOVAL["infidelity"]["side"] ** 2
     options = {"perturbation": "square", "baseline": "black", "normalise": False}
     theirs = told(REMOVAL["infidelity"]["value"])
-    close(assess(Grids(samples=samples, **options), problem().maps), theirs)
+    assert_close(assess(Grids(samples=samples, **options), problem().maps), theirs)
     canary = assess(PutBack(samples=samples, **options), problem().maps)
     assert (canary - theirs).abs().min() > 1e-2
 
@@ -263,7 +263,9 @@ def test_imputed_pictures():
     images, gone = grid(MODEL["images"]), torch.tensor(REMOVAL["imputation"]["gone"])
     holes = torch.zeros(len(images), images[0].numel(), dtype=torch.bool)
     holes.scatter_(1, gone, True)
-    close(imputed(images, holes.view(-1, *images.shape[2:])), REMOVAL["imputation"]["images"])
+    assert_close(
+        imputed(images, holes.view(-1, *images.shape[2:])), REMOVAL["imputation"]["images"]
+    )
 
 
 def test_road_without_noise():
@@ -271,7 +273,9 @@ def test_road_without_noise():
     hits = told(REMOVAL["road"]["hits"])
     percentages = tuple(REMOVAL["road"]["percentages"])
     options = {"noise": 0, "reads": "accuracy"}
-    close(assess(build("road", percentages=percentages, **options), problem().maps), hits.mean(1))
+    assert_close(
+        assess(build("road", percentages=percentages, **options), problem().maps), hits.mean(1)
+    )
     for k, one in enumerate(percentages):
         got = assess(build("road", percentages=(one,), **options), problem().maps)
         assert got.tolist() == hits[:, k].tolist()
@@ -306,13 +310,13 @@ def sampled(metric, posed=None, **options):
 
 @pytest.mark.parametrize("name", ["max_sensitivity", "avg_sensitivity"])
 def test_sensitivity(name, stored):
-    close(sampled(name), STABILITY[name])
+    assert_close(sampled(name), STABILITY[name])
 
 
 def test_local_lipschitz_but_for_the_number_in_their_denominator(stored):
     """They add 1e-10 to distances, of which the shortest here is 0.4."""
     shortest = grid(MODEL["steps"]).flatten(2).norm(dim=2).min().item()
-    close(sampled("local_lipschitz"), STABILITY["local_lipschitz"], 1e-10 / shortest)
+    assert_close(sampled("local_lipschitz"), STABILITY["local_lipschitz"], 1e-10 / shortest)
 
 
 RELATIVE = [
@@ -339,7 +343,7 @@ def test_relative_stability_where_no_prediction_changes(metric, name, more, stor
     """With their 1e-6 for zeros, and a class that cannot change: their unconditional figure."""
     for i, theirs in enumerate(STABILITY[name]):
         got = sampled(metric, led(i), eps_min=1e-6, **more)
-        close(got, [theirs], 1e-10)  # a logit near 100 has lost two digits
+        assert_close(got, [theirs], 1e-10)  # a logit near 100 has lost two digits
 
 
 @RELATIVES
@@ -354,7 +358,7 @@ def test_relative_stability_where_predictions_change(metric, name, more, stored)
     assert torch.isfinite(ours).all() and (ours > 0).all()
     for i, value in enumerate(strict):
         if value is not None:
-            close(ours[i], value)
+            assert_close(ours[i], value)
         assert ours[i] <= STABILITY[name][i] * (1 + ROUNDING)
 
 
@@ -365,7 +369,8 @@ def test_relative_input_stability_of_black_pixels(stored):
     assert black == [True, False, False]
     assert theirs[0] < 0.01 and plain[0] > 1
     kept = [i for i, value in enumerate(STABILITY["relative_input_strict"]) if value is not None]
-    close(plain[kept], theirs[kept])  # and without black pixels the rule for them plays no part
+    # and without black pixels the rule for them plays no part
+    assert_close(plain[kept], theirs[kept])
 
 
 # Other weights, another class.
@@ -376,18 +381,18 @@ def test_randomisation_of_layers(order):
     """Their mean holds the similarity of the unchanged network as well, which is 1."""
     theirs = dict(RANDOM[order]["layers"])
     unchanged = theirs.pop("original")
-    close(unchanged, [1, 1, 1])
+    assert_close(unchanged, [1, 1, 1])
     ours = MPRT(order=order).examine(problem(), None)
-    close(ours, np.mean(list(theirs.values()), axis=0))
+    assert_close(ours, np.mean(list(theirs.values()), axis=0))
     layers = len(theirs)
-    close((1 + layers * ours) / (layers + 1), RANDOM[order]["average"])
+    assert_close((1 + layers * ours) / (layers + 1), RANDOM[order]["average"])
     assert np.abs(ours.numpy() - RANDOM[order]["average"]).min() > 0.1
 
 
 @pytest.mark.parametrize("order", ["top_down", "bottom_up"])
 def test_everything_random_at_once_is_their_last_network(order):
     theirs = list(RANDOM[order]["layers"].values())[-1]
-    close(MPRT(order=order, stages=1).examine(problem(), None), theirs)
+    assert_close(MPRT(order=order, stages=1).examine(problem(), None), theirs)
 
 
 def test_random_logit_with_their_classes():
@@ -401,4 +406,4 @@ def test_random_logit_with_their_classes():
         ids.append(next(found))
     named = replace(p, ids=tuple(ids))
     assert metric.other_classes(named).tolist() == wanted
-    close(metric.examine(named, None), RANDOM["random_logit"]["value"])
+    assert_close(metric.examine(named, None), RANDOM["random_logit"]["value"])

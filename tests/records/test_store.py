@@ -175,6 +175,17 @@ def test_leftovers_of_a_killed_writer_are_cleaned(store: Store) -> None:
     assert list(store.cells.iterdir()) == []
 
 
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+def test_a_dead_writer_that_nobody_asked_about_is_dead(store: Store) -> None:
+    writer = subprocess.Popen([sys.executable, "-c", KILLED, str(store.record_path("k1"))])
+    os.waitid(os.P_PID, writer.pid, os.WEXITED | os.WNOWAIT)  # it stays what is called a zombie
+    try:
+        os.kill(writer.pid, 0)  # the canary: its number is still there
+        assert len(remove_leftovers(store.cells)) == 1
+    finally:
+        writer.wait()
+
+
 def test_a_running_writers_file_is_left_alone(tmp_path: Path) -> None:
     ours = tmp_path / f".a.json.{atomic_module._owner()}-{os.getpid()}-00.tmp"
     ours.write_text("")
