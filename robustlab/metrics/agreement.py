@@ -12,7 +12,7 @@ from robustlab.core.tables import check_choice
 from robustlab.metrics.pairs import (
     LARGEST,
     SMALLEST,
-    check_pair,
+    by_parts,
     correlation,
     cosine,
     divided,
@@ -51,8 +51,7 @@ class Pearson:
     bounds: ClassVar[tuple[float, float]] = (-1.0, 1.0)
 
     def __call__(self, clean: Tensor, perturbed: Tensor) -> Tensor:
-        a, b = check_pair(clean, perturbed)
-        return settle(correlation(a, b), is_constant(a) | is_constant(b), a, b)
+        return by_parts(clean, perturbed, _pearson)
 
     def chance(self, pixels: int) -> float | None:
         """0: independent maps are uncorrelated."""
@@ -77,9 +76,7 @@ class Cosine:
     bounds: ClassVar[tuple[float, float]] = (-1.0, 1.0)
 
     def __call__(self, clean: Tensor, perturbed: Tensor) -> Tensor:
-        a, b = check_pair(clean, perturbed)
-        undefined = (torch.minimum(peak(a), peak(b)) == 0).flatten()
-        return settle(cosine(unit_peak(a), unit_peak(b)), undefined, a, b)
+        return by_parts(clean, perturbed, _cosine)
 
     def chance(self, pixels: int) -> float | None:
         """None: depends on the maps' means."""
@@ -114,7 +111,10 @@ class MeanSquaredError:
         check_choice("scale", self.scale, get_args(MSEScale))
 
     def __call__(self, clean: Tensor, perturbed: Tensor) -> Tensor:
-        a, b = (_scaled(m, self.scale) for m in check_pair(clean, perturbed))
+        return by_parts(clean, perturbed, self._of)
+
+    def _of(self, a: Tensor, b: Tensor) -> Tensor:
+        a, b = _scaled(a, self.scale), _scaled(b, self.scale)
         return (a - b).square().mean((1, 2)).clamp(max=LARGEST)
 
     def chance(self, pixels: int) -> float | None:
@@ -142,13 +142,7 @@ class RelativeL2:
     bounds: ClassVar[tuple[float, float]] = (0.0, math.inf)
 
     def __call__(self, clean: Tensor, perturbed: Tensor) -> Tensor:
-        a, b = check_pair(clean, perturbed)
-        base = torch.where(peak(a) > 0, a, b)
-        # Lengths are taken of maps scaled to a peak near 1, so that no square overflows.
-        joint = torch.maximum(peak(a), peak(b))
-        moved = _length(divided(a, joint) - divided(b, joint))
-        ratio = moved / _length(unit_peak(base)) * (joint / peak(base)).flatten()
-        return torch.where(moved > 0, ratio, 0.0).clamp(max=LARGEST)
+        return by_parts(clean, perturbed, _relative_l2)
 
     def chance(self, pixels: int) -> float | None:
         """None: depends on the maps' values."""
@@ -193,7 +187,9 @@ class SSIM:
             )
 
     def __call__(self, clean: Tensor, perturbed: Tensor) -> Tensor:
-        a, b = check_pair(clean, perturbed)
+        return by_parts(clean, perturbed, self._of)
+
+    def _of(self, a: Tensor, b: Tensor) -> Tensor:
         if min(a.shape[1:]) < _WINDOW:
             raise InvalidInput(
                 "clean",
@@ -204,8 +200,8 @@ class SSIM:
         data_range = self.data_range
         if data_range is None and self.scale == "minmax":
             data_range = 1.0
-        value = a.new_empty(len(a))
         # One pair at a time: its blurred planes stay in the cache, which doubles the speed.
+        value = a.new_empty(len(a))
         for i, (x, y) in enumerate(zip(a, b, strict=True)):
             value[i] = _ssim(x, y, data_range)
         return value
@@ -213,6 +209,24 @@ class SSIM:
     def chance(self, pixels: int) -> float | None:
         """None: depends on the maps' values and smoothness."""
         return None
+
+
+def _pearson(a: Tensor, b: Tensor) -> Tensor:
+    return settle(correlation(a, b), is_constant(a) | is_constant(b), a, b)
+
+
+def _cosine(a: Tensor, b: Tensor) -> Tensor:
+    undefined = (torch.minimum(peak(a), peak(b)) == 0).flatten()
+    return settle(cosine(unit_peak(a), unit_peak(b)), undefined, a, b)
+
+
+def _relative_l2(a: Tensor, b: Tensor) -> Tensor:
+    base = torch.where(peak(a) > 0, a, b)
+    # Lengths are taken of maps scaled to a peak near 1, so that no square overflows.
+    joint = torch.maximum(peak(a), peak(b))
+    moved = _length(divided(a, joint) - divided(b, joint))
+    ratio = moved / _length(unit_peak(base)) * (joint / peak(base)).flatten()
+    return torch.where(moved > 0, ratio, 0.0).clamp(max=LARGEST)
 
 
 def _ssim(x: Tensor, y: Tensor, data_range: float | None) -> Tensor:

@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from robustlab.metrics.pairs import check_pair, divided, unit_peak
+from robustlab.metrics.pairs import check_maps, divided, exact, unit_peak
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +56,7 @@ class Complexity:
 
 def _weights(maps: Tensor) -> Tensor:
     """|m| / Σ|m|, ``[B,n]``; the same everywhere for an all-zero map."""
-    flat = unit_peak(check_pair(maps, maps)[0]).abs().flatten(1)
+    check_maps("maps", maps)
+    flat = unit_peak(exact("maps", maps)).abs().flatten(1)
     total = flat.sum(1, keepdim=True)
     return torch.where(total > 0, divided(flat, total), 1 / flat.shape[1])

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from robustlab.metrics.pairs import check_pair
+from robustlab.metrics.pairs import by_parts
 from robustlab.metrics.ranks import check_count, check_fits, highest
 
 
@@ -39,7 +39,11 @@ class SignAgreement:
         check_count("k", self.k)
 
     def __call__(self, clean: Tensor, perturbed: Tensor) -> Tensor:
-        a, b = (m.flatten(1) for m in _checked(clean, perturbed, self.k))
+        return by_parts(clean, perturbed, self._of)
+
+    def _of(self, clean: Tensor, perturbed: Tensor) -> Tensor:
+        check_fits("k", self.k, clean)
+        a, b = clean.flatten(1), perturbed.flatten(1)
         shared = highest(a.abs(), self.k) & highest(b.abs(), self.k)
         return (shared & (a.sign() == b.sign())).sum(1).double() / self.k
 
@@ -78,7 +82,11 @@ class RankAgreement:
         check_count("k", self.k)
 
     def __call__(self, clean: Tensor, perturbed: Tensor) -> Tensor:
-        a, b = (_strongest(m, self.k) for m in _checked(clean, perturbed, self.k))
+        return by_parts(clean, perturbed, self._of)
+
+    def _of(self, clean: Tensor, perturbed: Tensor) -> Tensor:
+        check_fits("k", self.k, clean)
+        a, b = _strongest(clean, self.k), _strongest(perturbed, self.k)
         return (a == b).sum(1).double() / self.k
 
     def chance(self, pixels: int) -> float | None:
@@ -92,9 +100,3 @@ def _strongest(maps: Tensor, k: int) -> Tensor:
     places = highest(flat, k).nonzero()[:, 1].view(len(flat), k)
     order = flat.gather(1, places).sort(dim=1, descending=True, stable=True).indices
     return places.gather(1, order)
-
-
-def _checked(clean: Tensor, perturbed: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    a, b = check_pair(clean, perturbed)
-    check_fits("k", k, a)
-    return a, b

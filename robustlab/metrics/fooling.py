@@ -13,7 +13,7 @@ from torch import Tensor
 from robustlab.core.errors import InvalidInput
 from robustlab.core.maps import TINY
 from robustlab.core.tables import check_finite
-from robustlab.metrics.pairs import check_pair, unit_peak
+from robustlab.metrics.pairs import by_parts, unit_peak
 from robustlab.metrics.ranks import highest
 
 Goal = Literal["location", "top_k", "center_mass"]
@@ -72,8 +72,12 @@ class FoolingSuccessRate:
         return (low if self.low is None else self.low, high if self.high is None else self.high)
 
     def __call__(self, clean: Tensor, perturbed: Tensor) -> Tensor:
-        a, b = check_pair(clean, perturbed)
-        before, after = (self._within(distance(self.goal, a, m)) for m in (a, b))
+        return by_parts(clean, perturbed, self._of)
+
+    def _of(self, clean: Tensor, perturbed: Tensor) -> Tensor:
+        before, after = (
+            self._within(distance(self.goal, clean, maps)) for maps in (clean, perturbed)
+        )
         return (after & ~before).double()
 
     def _within(self, distances: Tensor) -> Tensor:

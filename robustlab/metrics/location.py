@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from robustlab.core.tables import check_choice
-from robustlab.metrics.pairs import check_pair, unit_peak
+from robustlab.metrics.pairs import by_parts, unit_peak
 
 Ground = Literal["euclidean", "city_block"]
 
@@ -31,8 +31,7 @@ class CenterShift:
     bounds: ClassVar[tuple[float, float]] = (0.0, float("inf"))
 
     def __call__(self, clean: Tensor, perturbed: Tensor) -> Tensor:
-        a, b = check_pair(clean, perturbed)
-        return (_center(a) - _center(b)).square().sum(1).sqrt()
+        return by_parts(clean, perturbed, _apart)
 
     def chance(self, pixels: int) -> float | None:
         """None: depends on how the maps' mass is spread."""
@@ -76,7 +75,10 @@ class EarthMoversDistance:
         check_choice("ground", self.ground, get_args(Ground))
 
     def __call__(self, clean: Tensor, perturbed: Tensor) -> Tensor:
-        a, b = (_mass(m) for m in check_pair(clean, perturbed))
+        return by_parts(clean, perturbed, self._of)
+
+    def _of(self, clean: Tensor, perturbed: Tensor) -> Tensor:
+        a, b = _mass(clean), _mass(perturbed)
         rows, columns = (
             (a.sum(axis) - b.sum(axis)).cumsum(1).abs().sum(1) for axis in (2, 1)
         )  # the last sum of each is 0 but for rounding
@@ -85,6 +87,10 @@ class EarthMoversDistance:
     def chance(self, pixels: int) -> float | None:
         """None: depends on how the maps' mass is spread."""
         return None
+
+
+def _apart(a: Tensor, b: Tensor) -> Tensor:
+    return (_center(a) - _center(b)).square().sum(1).sqrt()
 
 
 def _center(maps: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ and a dependency of 200 MB, and a table of blocks of places and of values, which
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -194,9 +195,9 @@ def _descents_by_numpy(rows: Any) -> Any:
     numbers = rows - np.int32((mask + 1) >> 1)
     keys = numbers.astype(np.int32 if narrow else np.int64)
     keys <<= bits
-    keys |= np.arange(size, dtype=keys.dtype)
+    keys |= _counted(size, keys.dtype.type)
     count = _inside_blocks(numbers.astype(np.int16 if narrow else np.int32))
-    place = np.arange(size, dtype=np.float64)
+    place = _counted(size, np.float64)
     for where, half in _turns(size):
         count += _across(keys[:, where], half, place)
     return count
@@ -277,7 +278,7 @@ def _sorted_singles(flat: Any) -> Any:
     bits, mask = _place_bits(flat.shape[1])
     keys = _like_whole_numbers(flat, np.int32).astype(np.int64)
     keys <<= bits
-    keys |= np.arange(flat.shape[1])
+    keys |= _counted(flat.shape[1], np.int64)
     keys.sort(axis=1)
     order = keys & mask
     keys >>= bits
@@ -291,7 +292,7 @@ def _sorted_doubles(flat: Any) -> Any:
     _, mask = _place_bits(flat.shape[1])
     keys = _like_whole_numbers(flat, np.int64)
     keys &= ~mask
-    keys |= np.arange(flat.shape[1])
+    keys |= _counted(flat.shape[1], np.int64)
     keys.sort(axis=1)
     keys &= mask
     ordered = _taken_by_numpy(flat, keys)
@@ -311,6 +312,14 @@ def _like_whole_numbers(flat: Any, kind: Any) -> Any:
     return keys
 
 
+@lru_cache(maxsize=16)
+def _counted(size: int, kind: Any) -> Any:
+    """0, 1, 2, ...: read again and again."""
+    counted = np.arange(size, dtype=kind)
+    counted.setflags(write=False)
+    return counted
+
+
 def _place_bits(size: int) -> tuple[int, int]:
     bits = (size - 1).bit_length()
     return bits, (1 << bits) - 1
@@ -326,7 +335,7 @@ def _taken(rows: Tensor, order: Tensor) -> Tensor:
 def _taken_by_numpy(rows: Any, order: Any) -> Any:
     if len(rows) > 1:  # places within each row, as places within the flattened batch
         order = order + np.arange(len(order))[:, None] * order.shape[1]
-    return rows.ravel()[order]
+    return rows.ravel().take(order, mode="clip")  # which checks no place, and needs not
 
 
 def _on_cpu(rows: Tensor) -> bool:

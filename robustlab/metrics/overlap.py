@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from robustlab.core.errors import InvalidInput
-from robustlab.metrics.pairs import check_pair
+from robustlab.metrics.pairs import by_parts
 from robustlab.metrics.ranks import check_count, check_fits, highest
 
 
@@ -54,7 +54,10 @@ class IoU:
                 raise InvalidInput(field, f"must be above 0 and at most 1, got {value!r}")
 
     def __call__(self, clean: Tensor, perturbed: Tensor) -> Tensor:
-        a, b = (self._marked(m) for m in check_pair(clean, perturbed))
+        return by_parts(clean, perturbed, self._of)
+
+    def _of(self, clean: Tensor, perturbed: Tensor) -> Tensor:
+        a, b = self._marked(clean), self._marked(perturbed)
         both, either = (a & b).sum((1, 2)), (a | b).sum((1, 2))
         return torch.where(either > 0, both / either.double(), 1.0)
 
@@ -84,11 +87,11 @@ class _Windows:
         check_count("k", self.k)
         check_count("window", self.window, least=0)
 
-    def _tops(self, clean: Tensor, perturbed: Tensor) -> list[Tensor]:
-        """The k highest pixels of both, bool ``[B,H,W]``."""
-        a, b = check_pair(clean, perturbed)
-        check_fits("k", self.k, a)
-        return [highest(m.flatten(1), self.k).view_as(m) for m in (a, b)]
+    def _share(self, near: Tensor, at: Tensor) -> Tensor:
+        """Of the k highest pixels of ``at``, those beside one of the k highest of ``near``."""
+        check_fits("k", self.k, near)
+        a, b = (highest(m.flatten(1), self.k).view_as(m) for m in (near, at))
+        return (widened(a, self.window) & b).sum((1, 2)).double() / self.k
 
     def chance(self, pixels: int) -> float | None:
         """None: a window at the border is smaller, so the height and width matter as well."""
@@ -123,8 +126,7 @@ class LensRecall(_Windows):
     bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
     def __call__(self, clean: Tensor, perturbed: Tensor) -> Tensor:
-        a, b = self._tops(clean, perturbed)
-        return (widened(a, self.window) & b).sum((1, 2)).double() / self.k
+        return by_parts(clean, perturbed, self._share)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,8 +153,7 @@ class LensPrecision(_Windows):
     bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
     def __call__(self, clean: Tensor, perturbed: Tensor) -> Tensor:
-        a, b = self._tops(clean, perturbed)
-        return (a & widened(b, self.window)).sum((1, 2)).double() / self.k
+        return by_parts(clean, perturbed, lambda a, b: self._share(b, a))
 
 
 def widened(masks: Tensor, window: int) -> Tensor:

@@ -1,11 +1,13 @@
 """What all metrics share: the check of a pair of maps, scaling, and the rule for 0/0."""
 
+from collections.abc import Callable
 from typing import Final
 
 import torch
 from torch import Tensor
 
 from robustlab.core.errors import InvalidInput
+from robustlab.core.threads import on_every_thread
 
 LARGEST = torch.finfo(torch.float64).max
 SMALLEST = torch.finfo(torch.float64).smallest_normal
@@ -14,8 +16,13 @@ _CACHED: Final = 1 << 16  # numbers in a part of the batch
 _AT_ONCE: Final = 1 << 24  # the same on another device
 
 
-def check_pair(clean: Tensor, perturbed: Tensor) -> tuple[Tensor, Tensor]:
-    """Both batches ``[B,H,W]`` in float64, detached: a metric measures, it has no gradient.
+def by_parts(
+    clean: Tensor, perturbed: Tensor, formula: Callable[[Tensor, Tensor], Tensor]
+) -> Tensor:
+    """A formula's values for two batches ``[B,H,W]``: a few pairs of maps at a time.
+
+    The formula gets them in float64, detached (a metric measures, it has no gradient), and
+    must treat each pair alone. Parts are worked on at once, on as many threads as torch uses.
 
     Raises:
         InvalidInput: not two real tensors of one shape ``[B,H,W]`` on one device, maps
@@ -23,7 +30,12 @@ def check_pair(clean: Tensor, perturbed: Tensor) -> tuple[Tensor, Tensor]:
     """
     check_maps("clean", clean)
     check_like(perturbed, clean.shape, clean.device)
-    return finite("clean", clean).double(), finite("perturbed", perturbed).double()
+
+    def of(part: slice) -> Tensor:
+        return formula(exact("clean", clean[part]), exact("perturbed", perturbed[part]))
+
+    parts = slices(clean) or [slice(0)]  # options are checked for an empty batch, too
+    return torch.cat(on_every_thread(of, parts))
 
 
 def check_maps(field: str, maps: Tensor) -> None:
@@ -55,6 +67,11 @@ def finite(field: str, maps: Tensor) -> Tensor:
     if not bool(torch.isfinite(maps.sum())) and not bool(torch.isfinite(maps).all()):
         raise InvalidInput(field, "contains NaN or infinite values")
     return maps
+
+
+def exact(field: str, maps: Tensor) -> Tensor:
+    """The same, in float64."""
+    return finite(field, maps).double()
 
 
 def home(device: torch.device) -> torch.device:
@@ -98,12 +115,9 @@ def cosine(a: Tensor, b: Tensor) -> Tensor:
 
 def correlation(a: Tensor, b: Tensor) -> Tensor:
     """Pearson correlation, ``[B]``; undefined where one is constant."""
-    found = a.new_empty(len(a))
-    for part in slices(a):
-        x, y = (unit_peak(m[part]) for m in (a, b))
-        x, y = (m.sub_(m.mean((1, 2), keepdim=True)) for m in (x, y))
-        found[part] = cosine(x, y)
-    return found
+    x, y = (unit_peak(m) for m in (a, b))
+    x, y = (m.sub_(m.mean((1, 2), keepdim=True)) for m in (x, y))
+    return cosine(x, y)
 
 
 def slices(maps: Tensor) -> list[slice]:

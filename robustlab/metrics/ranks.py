@@ -4,7 +4,7 @@ They are not blind to ``abs`` or to how channels were reduced: maps are compared
 as they come, sign included.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from robustlab.core.errors import InvalidInput
+from robustlab.core.threads import on_every_thread
 from robustlab.metrics.ordering import Ranking, along, ranking, rho, tau_b
-from robustlab.metrics.pairs import check_like, check_maps, check_pair, finite, home, slices
+from robustlab.metrics.pairs import by_parts, check_like, check_maps, finite, home, slices
 
 Against = Callable[[Tensor], Tensor]
 """Perturbed maps ``[B,H,W]`` → ``[B]``, held against clean ones that it knows."""
@@ -47,9 +48,11 @@ class TopKIntersection:
         check_count("k", self.k)
 
     def __call__(self, clean: Tensor, perturbed: Tensor) -> Tensor:
-        a, b = check_pair(clean, perturbed)
-        check_fits("k", self.k, a)
-        shared = highest(a.flatten(1), self.k) & highest(b.flatten(1), self.k)
+        return by_parts(clean, perturbed, self._of)
+
+    def _of(self, clean: Tensor, perturbed: Tensor) -> Tensor:
+        check_fits("k", self.k, clean)
+        shared = highest(clean.flatten(1), self.k) & highest(perturbed.flatten(1), self.k)
         return shared.sum(1).to(torch.float64) / self.k
 
     def chance(self, pixels: int) -> float | None:
@@ -144,13 +147,19 @@ def _against(
     shape, device = clean.shape, clean.device
     if within is not None:
         check_fits("within", within, clean)
-    known = [_Known.of(rows, within) for rows in _parts("clean", clean)]
+    flat, parts = clean.flatten(1), slices(clean)
+    known = on_every_thread(lambda p: _Known.of(finite("clean", flat[p]), within), parts)
 
     def measure(perturbed: Tensor) -> Tensor:
         check_like(perturbed, shape, device)
-        parts = zip(known, _parts("perturbed", perturbed), strict=True)
+        rows = perturbed.flatten(1)
+
+        def of(part: slice, own: _Known) -> Tensor:
+            return own.compared(finite("perturbed", rows[part]), formula)
+
         none = torch.empty(0, dtype=torch.float64, device=home(device))
-        return torch.cat([none, *(part.compared(rows, formula) for part, rows in parts)])
+        found = on_every_thread(lambda pair: of(*pair), list(zip(parts, known, strict=True)))
+        return torch.cat([none, *found])
 
     return measure
 
@@ -176,12 +185,6 @@ class _Known:
         one, two = self.ranking.constant, other.constant
         equal = one & two & (self.corner == rows[:, 0])
         return torch.where(one | two, equal.double(), formula(self.ranking, other))
-
-
-def _parts(field: str, maps: Tensor) -> Iterator[Tensor]:
-    """A few maps at a time, as rows of pixels ``[b,H·W]``."""
-    flat = maps.flatten(1)
-    return (finite(field, flat[part]) for part in slices(flat))
 
 
 def _chosen(rows: Tensor, top: Tensor | None) -> Tensor:
