@@ -167,8 +167,9 @@ def report(folder: Folder) -> None:
     """Write tables and report.html again from the records of a run."""
     from robustlab import reporting
 
+    run = reporting.load(folder)  # once for all three
     for write in (reporting.write_results, reporting.write_summary, reporting.write_report):
-        out.print(str(write(folder)), soft_wrap=True)
+        out.print(str(write(run)), soft_wrap=True)
 
 
 @app.command()

@@ -79,10 +79,11 @@ def show_trainings(records: "Sequence[TrainingRecord]", folder: Path) -> None:
 
 def show_outcome(outcome: "Outcome") -> None:
     """The table of a run, what to be careful about, what failed, and where the pages are."""
-    from robustlab.reporting import short_cautions, short_table
+    from robustlab.reporting import load, short_cautions, short_table
 
-    _show(short_table(outcome.folder))
-    for caution in short_cautions(outcome.folder):
+    run = load(outcome.folder)
+    _show(short_table(run))
+    for caution in short_cautions(run):
         out.print(f"[yellow]caution[/] {escaped(caution)}", soft_wrap=True)
     for path, reason in outcome.skipped:
         warn("skipped", f"{path}: {reason}")

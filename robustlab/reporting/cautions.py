@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from robustlab.records import CellSpec
+from robustlab.records.record import IMAGE_OUTCOMES
 from robustlab.reporting.loading import Run
 from robustlab.reporting.results import Measurement, measurements
 from robustlab.reporting.saved import is_below_level
@@ -13,6 +14,7 @@ from robustlab.reporting.summary import SummaryRow
 from robustlab.reporting.wording import attack_name, budget, count
 
 MOST: Final = 12
+ODD: Final = frozenset(IMAGE_OUTCOMES) - {"ok", "crashed"}
 
 EXPLAINED: Final = {
     "does not beat random sign": "The interval of the paired difference lies on the wrong side "
@@ -128,8 +130,7 @@ def doubts(run: Run) -> list[Doubt]:
 
 def skipped(run: Run) -> list[Skipped]:
     """Pictures that an attack could not move, or that moved out of what can be measured."""
-    odd = (item for item in measurements(run.records) if item.outcome not in ("ok", "crashed"))
-    return list(dict.fromkeys(_skipped(item) for item in odd))
+    return list(dict.fromkeys(_skipped(item) for item in measurements(run.records, ODD)))
 
 
 def notes(run: Run) -> list[tuple[str, int]]:

@@ -6,7 +6,7 @@ intervals over images, and a dashed line is what two unrelated maps would score.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from markupsafe import Markup
 from matplotlib.axes import Axes
@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 
 from robustlab.records import MetricInfo
 from robustlab.reporting import palette
-from robustlab.reporting.frame import CHANCE, CHARACTER, axis_label, cut, key, span
+from robustlab.reporting.frame import CHANCE, CHARACTER, axis_label, cut, key, marks, span
 from robustlab.reporting.summary import SummaryRow
 from robustlab.reporting.svg import inline, new_figure, style
 from robustlab.reporting.wording import attack_name, number, waged, with_interval
@@ -101,14 +101,11 @@ class DriftPlot:
             axes.axvline(chance, **CHANCE)
 
     def _legend(self) -> list[Line2D]:
-        ink = palette.TEXT.light
-        plain: dict[str, Any] = {"color": ink, "marker": "o", "markersize": 6, "linestyle": "none"}
-        handles = [Line2D([], [], label="attack", **plain)]
-        if any(row.control is not None for row in self.rows):
-            handles.append(Line2D([], [], label="random sign", **plain, markerfacecolor="none"))
-        if any(row.chance is not None for row in self.rows):
-            handles.append(Line2D([], [], label="chance", **CHANCE))
-        return handles
+        return marks(
+            control=any(row.control is not None for row in self.rows),
+            chance=any(row.chance is not None for row in self.rows),
+            inside="none",
+        )
 
     def _description(self) -> str:
         parts = [

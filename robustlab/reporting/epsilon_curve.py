@@ -16,7 +16,17 @@ from matplotlib.lines import Line2D
 
 from robustlab.records import MetricInfo
 from robustlab.reporting import palette
-from robustlab.reporting.frame import CHANCE, CHARACTER, cut, key, lines_at_values, span
+from robustlab.reporting.frame import (
+    CHANCE,
+    CHARACTER,
+    columns_of,
+    cut,
+    floor,
+    key,
+    lines_at_values,
+    panel,
+    span,
+)
 from robustlab.reporting.summary import SummaryRow
 from robustlab.reporting.svg import inline, new_figure, style
 from robustlab.reporting.wording import budget, norm_name, number, radius, waged
@@ -25,7 +35,6 @@ PANEL: Final = 1.45  # inches high
 LEFT: Final = 0.5
 BETWEEN: Final = 0.42
 GAP: Final = 0.62  # below a panel, for its axis and the next title
-LEGEND: Final = 0.21  # inches per line of the legend
 LABEL: Final = 0.56  # inches that a budget needs on the axis
 
 
@@ -44,9 +53,8 @@ class EpsilonCurve:
         """The drawing, ``width`` inches wide, with as many panels beside each other as fit."""
         with style():
             handles = self._legend()
-            longest = max(len(str(handle.get_label())) for handle in handles)
-            legend_columns = max(1, min(5, int(width / (0.5 + CHARACTER * longest))))
-            head = LEGEND * math.ceil(len(handles) / legend_columns) + 0.4
+            key_columns, head = columns_of(handles, width)
+            head += 0.4
             columns = min(len(self.explainers), 3 if width > 5 else 2)
             lines = math.ceil(len(self.explainers) / columns)
             figure = new_figure(width, head + lines * (PANEL + GAP) + 0.1)
@@ -58,20 +66,19 @@ class EpsilonCurve:
                 fontsize=9,
                 color=palette.MUTED.light,
             )
-            key(figure, handles, legend_columns, gap=0.5)
+            key(figure, handles, key_columns, gap=0.5)
             description = self._description()
             return inline(figure, name=self.name, description=description, css_class=css_class)
 
     def _panels(self, figure: Figure, columns: int, head: float) -> None:
         width, height = figure.get_figwidth(), figure.get_figheight()
-        panel = (width - LEFT - 0.25 - BETWEEN * (columns - 1)) / columns
+        wide = (width - LEFT - 0.25 - BETWEEN * (columns - 1)) / columns
         for i, explainer in enumerate(self.explainers):
             line, column = divmod(i, columns)
-            left = LEFT + column * (panel + BETWEEN)
+            left = LEFT + column * (wide + BETWEEN)
             bottom = height - head - PANEL - line * (PANEL + GAP)
-            box = (left / width, bottom / height, panel / width, PANEL / height)
-            axes = figure.add_axes(box)
-            self._panel(axes, explainer, panel)
+            axes = panel(figure, left, bottom, wide, PANEL)
+            self._panel(axes, explainer, wide)
             axes.tick_params(labelleft=column == 0)
 
     def _panel(self, axes: Axes, explainer: str, width: float) -> None:
@@ -99,7 +106,7 @@ class EpsilonCurve:
             look |= {"color": palette.TEXT.light, "markerfacecolor": palette.PAPER.light}
             handles.append(Line2D([], [], label="random sign", linewidth=1.1, markersize=5, **look))
         if any(row.chance is not None for row in self.rows):
-            handles.append(Line2D([], [], label="chance", **CHANCE))
+            handles.append(floor())
         return handles
 
     def _description(self) -> str:

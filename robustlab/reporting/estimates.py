@@ -5,7 +5,6 @@ without a label are not among them. Diverged and over-budget images count nowher
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from math import sqrt
 from typing import Final, Protocol
 
@@ -72,7 +71,7 @@ def estimate(items: Sequence[Measurement]) -> Estimate:
 
 def estimate_of_chance(items: Sequence[Measurement]) -> Estimate:
     """The same of what maps that know nothing score on these images."""
-    return estimate([replace(item, value=item.chance) for item in items])
+    return estimate([item._replace(value=item.chance) for item in items])
 
 
 def seed_range(sample: Sample) -> float | None:

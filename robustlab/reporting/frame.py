@@ -1,5 +1,9 @@
-"""What figures have around their marks: the key on top, the axis of values, the floor of chance."""
+"""What figures have around their marks: the key on top, the axis of values, the floor of chance.
 
+Lengths are in inches.
+"""
+
+import math
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -19,6 +23,40 @@ CHANCE: Final[dict[str, Any]] = {
     "linestyle": (0, (4, 3)),
 }
 """The look of the chance floor in every figure."""
+LINE: Final = 0.21  # inches, of the key's text
+
+
+def panel(figure: Figure, left: float, bottom: float, wide: float, high: float) -> Axes:
+    """Axes of ``wide`` × ``high``, so far from the figure's own lower left corner."""
+    width, height = figure.get_figwidth(), figure.get_figheight()
+    return figure.add_axes((left / width, bottom / height, wide / width, high / height))
+
+
+def marks(*, control: bool, chance: bool, inside: str = palette.PAPER.light) -> list[Line2D]:
+    """For the key: an attack, and its random sign and chance if there are any.
+
+    ``inside`` is the colour of a hollow mark.
+    """
+    look: dict[str, Any] = {"color": palette.TEXT.light, "marker": "o", "markersize": 6}
+    look["linestyle"] = "none"
+    hollow = Line2D([], [], label="random sign", markerfacecolor=inside, **look)
+    return [
+        Line2D([], [], label="attack", **look),
+        *([hollow] if control else []),
+        *([floor()] if chance else []),
+    ]
+
+
+def floor() -> Line2D:
+    """For the key: chance."""
+    return Line2D([], [], label="chance", **CHANCE)
+
+
+def columns_of(handles: Sequence[Line2D], width: float) -> tuple[int, float]:
+    """How many columns of a long key fit beside each other, and how high it is then."""
+    longest = max(len(str(handle.get_label())) for handle in handles)
+    columns = max(1, min(5, int(width / (0.5 + CHARACTER * longest))))
+    return columns, LINE * math.ceil(len(handles) / columns)
 
 
 def key(figure: Figure, handles: list[Line2D], columns: int = 3, gap: float = 0.4) -> None:
@@ -36,10 +74,24 @@ def key(figure: Figure, handles: list[Line2D], columns: int = 3, gap: float = 0.
     )
 
 
-def heading(figure: Figure, words: str) -> None:
-    """What the plot's values are, below a key of one line."""
-    below = 1 - 0.33 / figure.get_figheight()
-    figure.text(0.0, below, words, va="top", fontsize=9, color=palette.MUTED.light)
+def heading(figure: Figure, words: str, below: float = 0.33, size: float = 9) -> None:
+    """What the plot's values are, so far from the top: by default below a key of one line."""
+    top = 1 - below / figure.get_figheight()
+    figure.text(0.0, top, words, va="top", fontsize=size, color=palette.MUTED.light)
+
+
+def row_name(axes: Axes, name: str, y: float, ink: palette.Ink) -> None:
+    """A name to the left of a table's row, whose upper end is ``y``."""
+    axes.annotate(
+        name,
+        (0, y + 0.5),
+        xytext=(-7, 0),
+        textcoords="offset points",
+        ha="right",
+        va="center_baseline",
+        fontsize=9,
+        color=ink.light,
+    )
 
 
 def lines_at_values(axes: Axes) -> None:

@@ -9,7 +9,7 @@ from robustlab.records import Problem, RunRecord, Store, atomic_write
 from robustlab.reporting import wording
 from robustlab.reporting.artefacts import read_artefact
 from robustlab.reporting.cards import Album, Card, cards_of, control_values
-from robustlab.reporting.loading import Run, load
+from robustlab.reporting.loading import Run, Source, load
 from robustlab.reporting.pages import render
 
 LIMIT: Final = 13_000_000  # characters of pictures on one page
@@ -26,18 +26,18 @@ class Contents:
     problems: tuple[Problem, ...]
 
 
-def write_gallery(folder: Path | str, *, limit: int = LIMIT) -> Path:
+def write_gallery(source: Source, *, limit: int = LIMIT) -> Path:
     """Write ``gallery.html``, a self-contained page, and return its path.
 
     Args:
-        folder: what a run left.
+        source: a run, or the folder that it left.
         limit: characters of pictures after which further images are left out; the page
             says how many.
 
     Raises:
         UnreadableResults: the folder holds no readable manifest.
     """
-    run = load(folder)
+    run = load(source)
     path = run.folder / "gallery.html"
     atomic_write(path, gallery_html(run, limit=limit))
     return path

@@ -10,11 +10,10 @@ from typing import Final
 
 from markupsafe import Markup
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from robustlab.reporting import palette
-from robustlab.reporting.frame import CHARACTER, cut
+from robustlab.reporting.frame import CHARACTER, cut, heading, panel, row_name
 from robustlab.reporting.svg import inline, new_figure, style
 from robustlab.reporting.transfer import Matrix
 from robustlab.reporting.wording import number
@@ -50,14 +49,15 @@ class HeatMap:
         with style():
             box = (left + cell * len(matrix.columns) + right, top + CELL[1] * high + 0.08)
             figure = new_figure(*box)
-            inside = (cell * len(matrix.columns) / box[0], CELL[1] * high / box[1])
-            axes = figure.add_axes((left / box[0], 0.08 / box[1], *inside))
+            axes = panel(figure, left, 0.08, cell * len(matrix.columns), CELL[1] * high)
             axes.set(xlim=(0, len(matrix.columns)), ylim=(high, 0))
             axes.set_axis_off()
             self._cells(axes)
             self._row_names(axes, int((left - 0.12) / CHARACTER))
             self._column_names(axes, tilted)
-            self._heading(figure)
+            explainers = matrix.between == "explainers"
+            words = "made against ↓   measured on →" if explainers else "made on ↓   judged on →"
+            heading(figure, words, below=0.04, size=8.5)
             return inline(
                 figure,
                 name=self.name,
@@ -100,16 +100,7 @@ class HeatMap:
     def _row_names(self, axes: Axes, room: int) -> None:
         for (name, _), y in zip(self.matrix.lines, self._places(), strict=True):
             ink = palette.TEXT if y < len(self.matrix.rows) else palette.MUTED
-            axes.annotate(
-                cut(name, room),
-                (0, y + 0.5),
-                xytext=(-7, 0),
-                textcoords="offset points",
-                ha="right",
-                va="center_baseline",
-                fontsize=9,
-                color=ink.light,
-            )
+            row_name(axes, cut(name, room), y, ink)
 
     def _column_names(self, axes: Axes, tilted: bool) -> None:
         for x, name in enumerate(self.matrix.columns):
@@ -124,19 +115,6 @@ class HeatMap:
                 rotation_mode="anchor",
                 fontsize=9,
             )
-
-    def _heading(self, figure: Figure) -> None:
-        explainers = self.matrix.between == "explainers"
-        words = "made against ↓   measured on →" if explainers else "made on ↓   judged on →"
-        figure.text(
-            0.0,
-            1 - 0.04 / figure.get_figheight(),
-            words,
-            ha="left",
-            va="top",
-            fontsize=8.5,
-            color=palette.MUTED.light,
-        )
 
     def _description(self) -> str:
         made = "against" if self.matrix.between == "explainers" else "on"

@@ -1,7 +1,10 @@
 """A results folder as reporting sees it: the plan, what was measured and what was not."""
 
-from collections.abc import Iterable, Mapping
+import gc
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from robustlab.records import (
@@ -15,6 +18,9 @@ from robustlab.records import (
     UnreadableResults,
     VisualRecord,
 )
+from robustlab.reporting.results import Measurement, measurements
+from robustlab.reporting.samples import Sample, samples
+from robustlab.reporting.summary import SummaryRow, summarise
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,22 @@ class Run:
     visuals: tuple[VisualRecord, ...] = ()
     trainings: tuple[TrainingRecord, ...] = ()
 
+    @cached_property
+    def measurements(self) -> tuple[Measurement, ...]:
+        """All values, in plan order; a large run has a million of them."""
+        with _no_collector():
+            return tuple(measurements(self.records))
+
+    @cached_property
+    def samples(self) -> tuple[Sample, ...]:
+        """The same, sorted into groups."""
+        return tuple(samples(self.measurements))
+
+    @cached_property
+    def summary(self) -> tuple[SummaryRow, ...]:
+        """A row per group: means, intervals, floors and controls."""
+        return tuple(summarise(self))
+
     @property
     def crashed(self) -> tuple[RunRecord, ...]:
         return tuple(record for record in self.records if record.outcome == "crashed")
@@ -51,15 +73,22 @@ class Run:
         }
 
 
-def load(folder: Path | str) -> Run:
-    """Read a results folder.
+Source = Run | Path | str
+"""A run, or the folder that it left: whoever writes several files reads the folder once."""
+
+
+def load(source: Source) -> Run:
+    """Read a results folder; a run that is read already is handed back.
 
     Raises:
         UnreadableResults: it holds no readable manifest.
     """
-    store = Store(folder)
+    if isinstance(source, Run):
+        return source
+    store = Store(source)
     manifest = store.manifest()
-    records, problems = store.load_all()
+    with _no_collector():
+        records, problems = store.load_all()
     done = {record.key for record in records}
     missing = tuple(cell for cell in manifest.plan if cell.key not in done)
     _check_labels(store.folder / MANIFEST, manifest, records)
@@ -74,6 +103,18 @@ def load(folder: Path | str) -> Run:
         tuple(visuals),
         tuple(trainings),
     )
+
+
+@contextmanager
+def _no_collector() -> Iterator[None]:
+    """Without looking for cycles among millions of values: there are none, and it takes time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _check_labels(path: Path, manifest: Manifest, records: Iterable[RunRecord]) -> None:

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from robustlab.reporting import palette
-from robustlab.reporting.frame import CHARACTER, cut
+from robustlab.reporting.frame import CHARACTER, cut, heading, panel, row_name
 from robustlab.reporting.multiverse import Multiverse, World
 from robustlab.reporting.svg import inline, new_figure, style
 
@@ -40,13 +40,10 @@ class MultiversePlot:
         high = len(names) + GAP
         with style():
             figure = new_figure(width, ROW * high + 0.3)
-            below, inside = 0.05, (width - left - 0.05) / width
-            axes = figure.add_axes(
-                (left / width, below / figure.get_figheight(), inside,
-                 ROW * high / figure.get_figheight())
-            )  # fmt: skip
+            wide = width - left - 0.05
+            axes = panel(figure, left, 0.05, wide, ROW * high)
             worlds = self._sorted()
-            fair = width * inside / len(worlds)
+            fair = wide / len(worlds)
             axes.set(xlim=(0, len(worlds)), ylim=(high, 0))
             axes.set_axis_off()
             for y, name in enumerate(made.explainers):
@@ -54,10 +51,7 @@ class MultiversePlot:
             for y, axis in enumerate(made.axes, start=len(made.explainers)):
                 self._band(axes, worlds, axis.name, axis.values, y + GAP, fair)
             self._row_names(axes, int((left - 0.12) / CHARACTER))
-            figure.text(
-                0.0, 1.0, "dark: first · pale: last · dot: first of all", va="top", fontsize=8.5,
-                color=palette.MUTED.light,
-            )  # fmt: skip
+            heading(figure, "dark: first · pale: last · dot: first of all", below=0, size=8.5)
             return inline(
                 figure, name=self.name, description=self._description(), css_class=css_class,
                 title=f"Places of explainers in {len(worlds)} worlds",
@@ -116,10 +110,7 @@ class MultiversePlot:
         rows += [(c.name, y + GAP) for y, c in enumerate(choices, start=len(explainers))]
         for name, y in rows:
             ink = palette.TEXT if name in explainers else palette.MUTED
-            axes.annotate(
-                cut(name, room), (0, y + 0.5), xytext=(-7, 0), textcoords="offset points",
-                ha="right", va="center_baseline", fontsize=9, color=ink.light,
-            )  # fmt: skip
+            row_name(axes, cut(name, room), y, ink)
 
     def _description(self) -> str:
         made = self.made

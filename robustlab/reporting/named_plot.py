@@ -10,7 +10,7 @@ from typing import Final
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from robustlab.reporting.frame import CHARACTER
+from robustlab.reporting.frame import CHARACTER, panel
 from robustlab.reporting.palette import Ink
 from robustlab.reporting.svg import new_figure
 
@@ -44,14 +44,9 @@ class Names:
         return self.margin + CHARACTER * longest
 
     @property
-    def lines(self) -> list[float]:
-        """How many lines' worth of room each text needs."""
-        return [text.count("\n") + self.lines_more for text in self.texts]
-
-    @property
     def rooms(self) -> list[float]:
         """The height that each text needs."""
-        return [self.line * lines for lines in self.lines]
+        return [self.line * (text.count("\n") + self.lines_more) for text in self.texts]
 
 
 @dataclass(frozen=True)
@@ -65,13 +60,14 @@ class NamedPlot:
     names: Names
 
     @classmethod
-    def of(cls, names: Names, width: float, *, high: float, bottom: float) -> "NamedPlot":
-        """A figure that is ``width`` inches wide, with ``bottom`` inches for the lower axis."""
-        wide = width - LEFT - names.width
+    def of(cls, names: Names, width: float, *, least: float, bottom: float) -> "NamedPlot":
+        """A figure that is ``width`` inches wide, with ``bottom`` inches for the lower axis.
+
+        The plot is ``least`` inches high, or as high as its names need.
+        """
+        wide, high = width - LEFT - names.width, max(least, sum(names.rooms))
         figure = new_figure(width, high + TOP + bottom)
-        whole = figure.get_figheight()
-        box = (LEFT / width, bottom / whole, wide / width, high / whole)
-        return cls(figure, figure.add_axes(box), wide, high, names)
+        return cls(figure, panel(figure, LEFT, bottom, wide, high), wide, high, names)
 
     def places(self, values: Sequence[float]) -> list[float]:
         """Where each name stands, as a share of the height: near its mark's value."""

@@ -26,7 +26,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from robustlab.records import Manifest, MetricInfo
-from robustlab.reporting.samples import Sample, per_image
+from robustlab.reporting.samples import Sample
 from robustlab.reporting.significance import holm, least, sign_flip
 from robustlab.reporting.statistics import Interval, interval, paired_difference
 
@@ -119,16 +119,15 @@ def rankings(groups: Sequence[Sample], manifest: Manifest) -> list[Ranking]:
     ]
 
 
-def arenas(groups: Sequence[Sample]) -> dict[Arena, dict[str, dict[str, float]]]:
+def arenas(groups: Sequence[Sample]) -> dict[Arena, dict[str, Mapping[str, float]]]:
     """What is compared with what: explainer → image → value, by where they met."""
-    found: dict[Arena, dict[str, dict[str, float]]] = {}
+    found: dict[Arena, dict[str, Mapping[str, float]]] = {}
     for sample in groups:
         group = sample.group
         own_terms = group.against in ("", group.explainer)
-        values = per_image(sample.counted())
-        if sample.role == "attack" and own_terms and values:
+        if sample.role == "attack" and own_terms and sample.by_image:
             place = Arena(*(getattr(group, name) for name in Arena._fields))
-            found.setdefault(place, {})[group.explainer] = values
+            found.setdefault(place, {})[group.explainer] = sample.by_image
     return found
 
 

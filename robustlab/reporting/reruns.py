@@ -7,8 +7,8 @@ it may be the explainer's draws and nothing else.
 from collections.abc import Iterable, Mapping
 
 from robustlab.records import RERUN, RunRecord
-from robustlab.reporting.samples import Group, Sample, per_image
-from robustlab.reporting.statistics import Interval, interval, paired_difference
+from robustlab.reporting.samples import Group, Sample
+from robustlab.reporting.statistics import Interval, average, paired_difference
 
 Place = tuple[str, str, str, str]
 Reruns = Mapping[Place, Mapping[str, float]]
@@ -28,15 +28,15 @@ def reruns(records: Iterable[RunRecord]) -> Reruns:
     return found
 
 
-def noise_of(group: Group, known: Reruns) -> Interval:
+def noise_of(group: Group, known: Reruns) -> float | None:
     """Mean over images; nothing where the explainer draws nothing, or nobody looked."""
-    return interval(list(known.get(_place(group), {}).values()))
+    return average(list(known.get(_place(group), {}).values()))
 
 
 def beyond_noise(sample: Sample, known: Reruns) -> Interval:
     """Drift minus the explainer's own noise, paired over the images that have both."""
     noise = known.get(_place(sample.group), {})
-    drift = per_image(sample.counted())
+    drift = sample.by_image
     both = [name for name in drift if name in noise]
     return paired_difference([drift[name] for name in both], [noise[name] for name in both])
 

@@ -1,17 +1,17 @@
 """The tidy table: one row per image, explainer and metric of every cell."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields
+import csv
+from collections.abc import Container, Iterable, Iterator
 from io import StringIO
-from typing import Final
+from typing import Final, NamedTuple
 
 import pandas as pd
 
 from robustlab.records import ImageOutcome, ImageRow, Role, RunRecord
+from robustlab.records.record import IMAGE_OUTCOMES
 
 
-@dataclass(frozen=True, kw_only=True)
-class Measurement:
+class Measurement(NamedTuple):
     """One value, with everything that says what it is a value of: a row of the table.
 
     The columns up to ``outcome`` are the ones that users rely on, first and in this order.
@@ -46,7 +46,7 @@ class Measurement:
     cautions: str
 
 
-COLUMNS: Final = tuple(field.name for field in fields(Measurement))
+COLUMNS: Final = Measurement._fields
 
 _WHOLE: Final = ("label", "prediction", "seed", "prediction_after", "target")
 _REAL: Final = ("epsilon", "value", "radius", "confidence", "confidence_after", "chance")
@@ -58,23 +58,34 @@ TYPES: Final = {
 }
 
 
-def measurements(records: Iterable[RunRecord]) -> Iterator[Measurement]:
-    """All values, in the order of ``records``, then image, explainer and metric.
+def measurements(
+    records: Iterable[RunRecord], outcomes: Container[ImageOutcome] = IMAGE_OUTCOMES
+) -> Iterator[Measurement]:
+    """All values of images with one of ``outcomes``, in the order of ``records``, then image,
+    explainer and metric.
 
     A value that does not exist, because the cell crashed or the map diverged, is None in
     a row that is there.
     """
     for record in records:
         for image in record.images:
-            for explainer in record.cell.explainers:
+            for explainer in record.cell.explainers if image.outcome in outcomes else ():
                 for metric in record.cell.metrics:
                     yield _measurement(record, image, explainer, metric)
 
 
 def rows(records: Iterable[RunRecord]) -> pd.DataFrame:
     """The measurements as a data frame with the columns of ``results.csv``."""
-    table = [tuple(vars(item).values()) for item in measurements(records)]
-    return pd.DataFrame(table, columns=list(COLUMNS)).astype(TYPES)
+    return pd.DataFrame(list(measurements(records)), columns=list(COLUMNS)).astype(TYPES)
+
+
+def results_csv(found: Iterable[Measurement]) -> str:
+    """``results.csv``: the text of ``to_csv(rows(…))``, several times as fast."""
+    text = StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows(found)
+    return text.getvalue()
 
 
 def to_csv(frame: pd.DataFrame) -> str:

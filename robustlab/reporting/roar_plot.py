@@ -1,6 +1,5 @@
 """Accuracy over the share of pixels that are gone: a line per order, its seeds as marks."""
 
-import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -9,13 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from robustlab.reporting import palette
-from robustlab.reporting.frame import CHANCE, CHARACTER, key, lines_at_values
+from robustlab.reporting.frame import CHANCE, columns_of, heading, key, lines_at_values, panel
 from robustlab.reporting.roar import RANDOM, Curve, Retrained
 from robustlab.reporting.svg import inline, new_figure, style
 from robustlab.reporting.wording import number, percent
 
 HIGH: Final = 3.4  # inches
-LEGEND: Final = 0.21  # inches per line
 
 
 @dataclass(frozen=True)
@@ -29,23 +27,15 @@ class RoarPlot:
         """The drawing, ``width`` inches wide."""
         with style():
             handles = [self._handle(i, curve) for i, curve in enumerate(self.made.curves)]
-            longest = max(len(str(handle.get_label())) for handle in handles)
-            columns = max(1, min(5, int(width / (0.5 + CHARACTER * longest))))
-            head = LEGEND * math.ceil(len(handles) / columns) + 0.45
-            figure = new_figure(width, head + HIGH + 0.5)
-            high = figure.get_figheight()
-            box = (0.55 / width, 0.5 / high, (width - 0.7) / width, HIGH / high)
-            axes = figure.add_axes(box)
+            columns, head = columns_of(handles, width)
+            figure = new_figure(width, head + 0.45 + HIGH + 0.5)
+            axes = panel(figure, 0.55, 0.5, width - 0.7, HIGH)
             for i, curve in enumerate(self.made.curves):
                 self._line(axes, i, curve)
             lines_at_values(axes)
             axes.set_xticks(self.made.shares, [percent(share) for share in self.made.shares])
             axes.set_xlabel("pixels removed", fontsize=9)
-            below = 1 - (head - 0.32) / high
-            figure.text(
-                0.0, below, "accuracy of a network trained without them", va="top", fontsize=9,
-                color=palette.MUTED.light,
-            )  # fmt: skip
+            heading(figure, "accuracy of a network trained without them", below=head + 0.13)
             key(figure, handles, columns, gap=0.5)
             return inline(
                 figure, name=self.name, description=self._description(), css_class=css_class

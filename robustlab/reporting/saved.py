@@ -6,15 +6,15 @@ and nothing that an attack leaves in a JPEG can be told from that floor if it is
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 from robustlab.records import Manifest, MetricInfo, RunRecord
 from robustlab.reporting.largest import largest
 from robustlab.reporting.loading import Run
 from robustlab.reporting.results import Measurement, measurements
-from robustlab.reporting.samples import COUNTED, per_image
+from robustlab.reporting.samples import COUNTED, Place, per_image
 from robustlab.reporting.saved_table import SavedMeasurement, saved_measurements
-from robustlab.reporting.statistics import Interval, interval
+from robustlab.reporting.statistics import Interval, average, interval
 from robustlab.reporting.wording import attack_name, budget, count
 
 IN_REGION: Final = (
@@ -24,20 +24,6 @@ IN_REGION: Final = (
 about how far two maps are apart."""
 LEVEL: Final = 1 / 255
 UNTOUCHED: Final = "no attack"
-
-
-class Key(NamedTuple):
-    """What makes two saved images comparable: everything but the image and the seed."""
-
-    model: str
-    data: str
-    explainer: str
-    role: str
-    against: str
-    attack: str
-    made_on: str
-    norm: str
-    epsilon: float
 
 
 @dataclass(frozen=True)
@@ -52,7 +38,7 @@ class Entry:
 class Line:
     """One attack at one budget: as attacked, and an entry per format, None if not saved."""
 
-    key: Key
+    key: Place
     attacked: float | None
     entries: tuple[Entry | None, ...]
 
@@ -73,7 +59,7 @@ class Line:
         return is_below_level(self.key.norm, self.key.epsilon)
 
     @property
-    def place(self) -> Key:
+    def place(self) -> Place:
         """The same at any budget."""
         return self.key._replace(epsilon=0.0)
 
@@ -109,14 +95,14 @@ def saved(run: Run) -> Saved | None:
     metric = _metric(with_files, run.manifest)
     if metric is None:
         return None
-    files: dict[Key, dict[str, list[SavedMeasurement]]] = {}
+    files: dict[Place, dict[str, list[SavedMeasurement]]] = {}
     for item in saved_measurements(with_files, COUNTED):
         if item.metric == metric:
-            files.setdefault(_key(item), {}).setdefault(item.file_format, []).append(item)
-    before: dict[Key, list[Measurement]] = {}
-    for found in measurements(with_files):
-        if found.metric == metric and found.outcome in COUNTED:
-            before.setdefault(_key(found), []).append(found)
+            files.setdefault(Place.of(item), {}).setdefault(item.file_format, []).append(item)
+    before: dict[Place, list[Measurement]] = {}
+    for found in measurements(with_files, COUNTED):
+        if found.metric == metric:
+            before.setdefault(Place.of(found), []).append(found)
     formats = tuple(dict.fromkeys(name for found in files.values() for name in found))
     if not formats:
         return None
@@ -155,10 +141,6 @@ def _of_one_map(metric: MetricInfo) -> bool:
     return metric.of_one_map or metric.name in IN_REGION
 
 
-def _key(item: SavedMeasurement | Measurement) -> Key:
-    return Key(*(getattr(item, name) for name in Key._fields))
-
-
 def _groups(lines: Sequence[Line]) -> tuple[Group, ...]:
     """Lines by model, data and explainer, each in the order of the plan."""
     found: dict[tuple[str, str, str], list[Line]] = {}
@@ -168,7 +150,7 @@ def _groups(lines: Sequence[Line]) -> tuple[Group, ...]:
 
 
 def _line(
-    key: Key,
+    key: Place,
     before: Sequence[Measurement],
     files: dict[str, list[SavedMeasurement]],
     formats: Sequence[str],
@@ -176,7 +158,7 @@ def _line(
     idle = key.role == "none"
     return Line(
         key=key,
-        attacked=interval(list(per_image(before).values())).mean,
+        attacked=average(list(per_image(before).values())),
         entries=tuple(_entry(files[name], idle) if name in files else None for name in formats),
     )
 

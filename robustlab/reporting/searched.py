@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from robustlab.records import Manifest, MetricInfo
 from robustlab.reporting.results import Measurement
-from robustlab.reporting.samples import COUNTED, per_image
+from robustlab.reporting.samples import COUNTED, Place, per_image
 from robustlab.reporting.statistics import interval, paired_difference
 from robustlab.reporting.wording import attack_name, budget, count, number, with_interval
 
@@ -14,20 +14,6 @@ MOST: Final = 4
 APART: Final = ("search", "steps")
 """Options in which a sampled metric and its searched twin may differ."""
 UNTOUCHED: Final = "untouched"
-
-
-class Place(NamedTuple):
-    """What makes two values comparable: everything but image, seed and metric."""
-
-    model: str
-    data: str
-    explainer: str
-    role: str
-    against: str
-    attack: str
-    made_on: str
-    norm: str
-    epsilon: float
 
 
 @dataclass(frozen=True)
@@ -69,8 +55,7 @@ def twins(found: Iterable[Measurement], manifest: Manifest) -> list[Twins]:
     values: dict[Place, dict[str, list[Measurement]]] = {}
     for item in found:
         if item.metric in labels and item.outcome in COUNTED and item.role != "control":
-            place = Place(*(getattr(item, name) for name in Place._fields))
-            values.setdefault(place, {}).setdefault(item.metric, []).append(item)
+            values.setdefault(Place.of(item), {}).setdefault(item.metric, []).append(item)
     models = dict.fromkeys((place.model, place.data) for place in values)
     tables = (
         _table(one, other, manifest.metrics, model, data, values)

@@ -50,17 +50,27 @@ class Interval:
 def interval(values: Sequence[float] | Floats) -> Interval:
     """Mean of one value per image, with its bootstrap interval."""
     data = np.asarray(values, dtype=np.float64)
-    if len(data) == 0:
-        return Interval(0, None, None, None)
-    mean = float(data.mean())
-    if len(data) == 1:
-        return Interval(1, mean, None, None)
-    if (data == data[0]).all():  # every resample is the same; spares rounding noise
-        value = float(data[0])
-        return Interval(len(data), value, value, value)
+    mean = average(data)
+    if len(data) < 2:
+        return Interval(len(data), mean, None, None)
+    if _alike(data):  # so is every resample
+        return Interval(len(data), mean, mean, mean)
     tail = 100 * tail_of(len(data))
     low, high = np.percentile(resampled_means(data), (tail, 100 - tail))
     return Interval(len(data), mean, float(low), float(high))
+
+
+def average(values: Sequence[float] | Floats) -> float | None:
+    """The mean of `interval` alone, to the last digit, for those who do not show how sure it is."""
+    data = np.asarray(values, dtype=np.float64)
+    if len(data) == 0:
+        return None
+    return float(data[0] if _alike(data) else data.mean())
+
+
+def _alike(data: Floats) -> bool:
+    """Is it one value many times? Its mean is that value, without the noise of rounding."""
+    return bool((data == data[0]).all())
 
 
 @lru_cache(maxsize=64)

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from robustlab.reporting import palette
-from robustlab.reporting.frame import CHANCE, axis_label, heading, key, lines_at_values
+from robustlab.reporting.frame import CHANCE, axis_label, heading, key, lines_at_values, marks
 from robustlab.reporting.named_plot import NamedPlot, Names
 from robustlab.reporting.strength import Line, Strength
 from robustlab.reporting.svg import inline, style
@@ -40,8 +40,7 @@ class StrengthPlot:
             spacing=1.2,
         )
         with style():
-            high = max(HEIGHT, names.line * sum(names.lines))
-            plot = NamedPlot.of(names, width, high=high, bottom=0.55)
+            plot = NamedPlot.of(names, width, least=HEIGHT, bottom=0.55)
             for i, line in enumerate(lines):
                 _draw(plot.axes, line, i)
             self._scales(plot.axes, plot.high, plot.wide)
@@ -79,16 +78,10 @@ class StrengthPlot:
         lines_at_values(axes)
 
     def _legend(self) -> list[Line2D]:
-        ink, paper = palette.TEXT.light, palette.PAPER.light
-        plain = {"color": ink, "marker": "o", "markersize": 6, "linestyle": "none"}
-        handles = [Line2D([], [], label="attack", **plain)]  # type: ignore[arg-type]
-        if any(point.control for line in self.strength.lines for point in line.points):
-            handles.append(
-                Line2D([], [], label="random sign", markerfacecolor=paper, **plain)  # type: ignore[arg-type]
-            )
-        if self.strength.chance is not None:
-            handles.append(Line2D([], [], label="chance", **CHANCE))
-        return handles
+        return marks(
+            control=any(point.control for line in self.strength.lines for point in line.points),
+            chance=self.strength.chance is not None,
+        )
 
     def _description(self) -> str:
         parts = [

@@ -12,18 +12,18 @@ Conventions, each with its source in the literature:
   tries and selection. An attack that does not beat it found nothing.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from typing import Protocol
 
 import pandas as pd
 
 from robustlab.records import Manifest, RunRecord
 from robustlab.reporting import controls
-from robustlab.reporting.loading import Run
 from robustlab.reporting.reruns import Reruns, beyond_noise, noise_of, reruns
-from robustlab.reporting.results import Measurement, measurements
-from robustlab.reporting.samples import Group, Sample, mean, per_image, samples
-from robustlab.reporting.statistics import interval
+from robustlab.reporting.results import Measurement
+from robustlab.reporting.samples import Group, Sample, mean, per_image
+from robustlab.reporting.statistics import average, interval
 from robustlab.reporting.verdicts import Verdict, about_noise, beats_control, flags
 
 
@@ -100,13 +100,23 @@ class Cost:
     backwards: float | None = None
 
 
-def summarise(run: Run) -> list[SummaryRow]:
-    """All rows, in plan order, then explainer and metric."""
-    groups = samples(measurements(run.records))
-    floors = controls.find_controls(groups)
+class Measured(Protocol):
+    """What a summary is made of: a run, as `loading` reads it."""
+
+    @property
+    def manifest(self) -> Manifest: ...
+    @property
+    def records(self) -> Sequence[RunRecord]: ...
+    @property
+    def samples(self) -> Sequence[Sample]: ...
+
+
+def summarise(run: Measured) -> list[SummaryRow]:
+    """All rows, in plan order, then explainer and metric; ``run.summary`` keeps them."""
+    floors = controls.find_controls(run.samples)
     costs = _costs(run.records)
     noise = reruns(run.records)
-    return [_row(sample, floors, costs, noise, run.manifest) for sample in groups]
+    return [_row(sample, floors, costs, noise, run.manifest) for sample in run.samples]
 
 
 def to_frame(table: Iterable[SummaryRow]) -> pd.DataFrame:
@@ -123,7 +133,7 @@ def _row(
     manifest: Manifest,
 ) -> SummaryRow:
     metric = manifest.metrics[sample.group.metric]
-    drift = interval(list(per_image(sample.counted()).values()))
+    drift = interval(list(sample.by_image.values()))
     control = controls.control_for(sample, floors)
     floor, difference = controls.floor(sample, control), controls.advantage(sample, control)
     info = manifest.attacks[sample.group.attack]
@@ -141,7 +151,7 @@ def _row(
         mean=drift.mean,
         low=drift.low,
         high=drift.high,
-        mean_dropped=interval(list(feasible.values())).mean,
+        mean_dropped=average(list(feasible.values())),
         n_dropped=len(feasible),
         kept_rate=len(kept) / (len(kept) + len(changed)) if kept or changed else None,
         n_kept=len(kept),
@@ -167,7 +177,7 @@ def _row(
             *flags(sample, drift, verdict, chance, metric, disturbs),
             *about_noise(sample, beyond_noise(sample, noise), metric),
         ),
-        rerun=noise_of(sample.group, noise).mean,
+        rerun=noise_of(sample.group, noise),
         role=sample.role,
         control_of=sample.control_of,
         control_name=control.group.attack if control else "",
@@ -177,7 +187,7 @@ def _row(
 
 
 def _mean(items: Iterable[Measurement]) -> float | None:
-    return interval(list(per_image(items).values())).mean
+    return average(list(per_image(items).values()))
 
 
 def _cell_of(group: Group) -> tuple[object, ...]:

@@ -1,22 +1,20 @@
 """A small table of the primary metric, for the command line to print after a run."""
 
-from pathlib import Path
-
 from robustlab.reporting.cautions import cautions
-from robustlab.reporting.loading import load
-from robustlab.reporting.summary import SummaryRow, summarise
+from robustlab.reporting.loading import Source, load
+from robustlab.reporting.summary import SummaryRow
 from robustlab.reporting.wording import attack_name, budget, number, with_interval
 
 
-def short_table(folder: Path | str) -> list[tuple[str, ...]]:
+def short_table(source: Source) -> list[tuple[str, ...]]:
     """A header and one row per attack on the primary metric, as plain text cells.
 
     Raises:
         UnreadableResults: the folder holds no readable manifest.
     """
-    run = load(folder)
+    run = load(source)
     metric = run.manifest.primary_metric
-    table = [row for row in summarise(run) if row.metric == metric and row.role == "attack"]
+    table = [row for row in run.summary if row.metric == metric and row.role == "attack"]
     if any(row.disturbs != "model" for row in table):  # sanity checks have a table of their own
         table = [row for row in table if row.disturbs != "model"]
     several = len({row.model for row in table}) > 1
@@ -28,15 +26,15 @@ def short_table(folder: Path | str) -> list[tuple[str, ...]]:
     return [("model", *header), *((m, *line) for m, line in zip(models, lines, strict=True))]
 
 
-def short_cautions(folder: Path | str) -> list[str]:
+def short_cautions(source: Source) -> list[str]:
     """What the table's reader must know beside it: each kind of caution once, with its places.
 
     Raises:
         UnreadableResults: the folder holds no readable manifest.
     """
-    run = load(folder)
+    run = load(source)
     metric = run.manifest.primary_metric
-    found = cautions([row for row in summarise(run) if row.metric == metric])
+    found = cautions([row for row in run.summary if row.metric == metric])
     return [f"{c.text}: {c.places[0]}{_others(len(c.places) - 1 + c.more)}" for c in found]
 
 

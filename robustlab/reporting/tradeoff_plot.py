@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 
 from robustlab.records.scores import Estimate
 from robustlab.reporting import palette
-from robustlab.reporting.frame import CHANCE, cut, heading, key, lines_at_values
+from robustlab.reporting.frame import CHANCE, cut, floor, heading, key, lines_at_values
 from robustlab.reporting.named_plot import NamedPlot, Names
 from robustlab.reporting.svg import inline, style
 from robustlab.reporting.wording import with_interval
@@ -67,8 +67,7 @@ class TradeoffPlot:
             spacing=1.15,
         )
         with style():
-            high = max(HEIGHT, sum(names.rooms))
-            plot = NamedPlot.of(names, width, high=high, bottom=0.52)
+            plot = NamedPlot.of(names, width, least=HEIGHT, bottom=0.52)
             self._scales(plot.axes, plot.wide)
             for point in self.points:
                 _mark(plot.axes, point)
@@ -115,7 +114,7 @@ class TradeoffPlot:
         bar = {"color": palette.TEXT.light, "marker": "o", "markersize": 5.5, "linewidth": 1.4}
         handles = [Line2D([], [], label="a model, 95 %", **bar)]  # type: ignore[arg-type]
         if self.chance is not None:
-            handles.append(Line2D([], [], label="chance", **CHANCE))
+            handles.append(floor())
         if self.still is not None:
             handles.append(Line2D([], [], label="fixed map", **STILL))
         return handles

@@ -2,7 +2,7 @@
 
 from typing import Final, Literal, Protocol
 
-from robustlab.records import MetricInfo
+from robustlab.records import ImageOutcome, MetricInfo
 from robustlab.reporting.samples import Sample
 from robustlab.reporting.statistics import Interval
 
@@ -10,6 +10,11 @@ Verdict = Literal["yes", "no", "undecided", ""]
 
 FEW: Final = 10  # below this many images a percentile interval is clearly too narrow
 NEAR: Final = 0.1  # of the way from an unmoved map to chance that is left
+LEFT_OUT: Final[dict[ImageOutcome, str]] = {
+    "diverged": "diverged",
+    "budget_violated": "over budget",
+    "crashed": "crashed",
+}
 
 
 class Difference(Protocol):
@@ -91,12 +96,8 @@ def _about_images(sample: Sample, drift: Interval) -> list[str]:
     found = [f"prediction changed on {changed} of {counted}"] if changed else []
     infeasible = sample.count("infeasible")
     found += [f"{infeasible} infeasible, counted as unmoved"] if infeasible else []
-    for outcome, words in (
-        ("diverged", "diverged"),
-        ("budget_violated", "over budget"),
-        ("crashed", "crashed"),
-    ):
-        number = sum(item.outcome == outcome for item in sample.items)
+    for outcome, words in LEFT_OUT.items():
+        number = sample.count(outcome)
         found += [f"{number} {words}, left out"] if number else []
     undefined = sum(item.value is None for item in sample.items if item.outcome == "ok")
     found += [f"{undefined} without a value"] if undefined else []

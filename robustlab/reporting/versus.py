@@ -15,7 +15,7 @@ the same pictures is taken on trust, and the difference in ``data`` is told.
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -23,29 +23,18 @@ from robustlab.core.errors import InvalidInput, nearest
 from robustlab.records import MetricInfo, Role, UnreadableResults
 from robustlab.reporting.loading import Run, load
 from robustlab.reporting.results import measurements
-from robustlab.reporting.samples import Sample, per_image, samples
+from robustlab.reporting.samples import Sample, samples
 from robustlab.reporting.significance import holm, sign_flip
-from robustlab.reporting.statistics import Floats, Interval, interval, paired_difference
+from robustlab.reporting.statistics import Floats, Interval, average, paired_difference
 from robustlab.reporting.versus_runs import RunDifferences, run_differences
 from robustlab.reporting.wording import budget
 
-Verdict = Literal[
-    "same numbers",
-    "no clear difference",
-    "nothing to compare",
-    "more stable",
-    "less stable",
-    "more faithful",
-    "less faithful",
-    "better aimed",
-    "worse aimed",
-    "higher",
-    "lower",
-]
-CHANGED: Final[tuple[Verdict, ...]] = (
+Direction = Literal[
     "more stable", "less stable", "more faithful", "less faithful", "better aimed", "worse aimed",
     "higher", "lower",
-)  # fmt: skip
+]  # fmt: skip
+Verdict = Literal["same numbers", "no clear difference", "nothing to compare"] | Direction
+CHANGED: Final[tuple[Direction, ...]] = get_args(Direction)
 LEVEL: Final = 0.05
 
 
@@ -175,7 +164,7 @@ class _Pair:
 
     @classmethod
     def of(cls, place: Place, a: Sample, b: Sample) -> "_Pair":
-        first, second = per_image(a.counted()), per_image(b.counted())
+        first, second = a.by_image, b.by_image
         ids = sorted(first.keys() & second.keys())  # no order of cells may decide a resample
         return cls(
             place,
@@ -254,8 +243,8 @@ def _row(
         n=found.n,
         only_a=pair.only_a,
         only_b=pair.only_b,
-        mean_a=interval(pair.a).mean,
-        mean_b=interval(pair.b).mean,
+        mean_a=average(pair.a),
+        mean_b=average(pair.b),
         difference=found.mean,
         low=found.low,
         high=found.high,
@@ -278,7 +267,7 @@ def verdict(found: Interval, adjusted: float | None, info: MetricInfo, *, same: 
     return direction(info, rises=found.mean > 0)
 
 
-def direction(info: MetricInfo, *, rises: bool) -> Verdict:
+def direction(info: MetricInfo, *, rises: bool) -> Direction:
     """What a clear change of a metric means; only words for the sign where no end is better."""
     if info.of_map_alone:
         return "higher" if rises else "lower"

@@ -1,6 +1,8 @@
 """The tidy table: its contract columns, its order, its bytes."""
 
 import csv
+import gc
+import shutil
 from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 from robustlab import reporting
 from robustlab.records import CellSpec, Store, UnreadableResults
 from robustlab.reporting import Run
+from robustlab.reporting.results import COLUMNS, TYPES, measurements, results_csv
 from tests.reporting import fixture
 
 CONTRACT = (
@@ -90,6 +93,58 @@ def test_pandas_reads_it(folder: Path) -> None:
     frame = pd.read_csv(folder / "results.csv")
     attacked = frame.query("attack == 'top_k' and outcome == 'ok'")
     assert attacked["value"].notna().all()
+
+
+def test_the_fast_writer_gives_the_bytes_of_pandas(rich: Run) -> None:
+    first = rich.measurements[0]
+    odd = (
+        first._replace(image_id='comma, "quote"\nand line', attack="", value=-0.0, radius=None),
+        first._replace(value=1e-7, epsilon=1e22, confidence=0.1 + 0.2, prediction_kept=None),
+        first._replace(label=-1, prediction=None, target=None, chance=5e-324, cautions="a; é\t'"),
+    )
+    for found in (rich.measurements, odd):
+        frame = pd.DataFrame(list(found), columns=list(COLUMNS)).astype(TYPES)
+        assert results_csv(found) == reporting.to_csv(frame)
+    naive = "".join(",".join(map(str, item)) + "\n" for item in odd)  # canary
+    assert not results_csv(odd).endswith(naive)
+
+
+def test_only_values_of_the_outcomes_that_are_asked_for(run: Run) -> None:
+    every = list(measurements(run.records))
+    for outcomes in (("ok",), ("infeasible", "crashed"), ()):
+        asked = list(measurements(run.records, outcomes))
+        assert asked == [item for item in every if item.outcome in outcomes]
+    assert {item.outcome for item in every} > {"ok"}  # there is something to leave out
+
+
+def test_a_folder_is_read_once_for_all_files(
+    rich_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(rich_folder, copy)
+    read = []
+    load_all = Store.load_all
+    monkeypatch.setattr(Store, "load_all", lambda self: read.append(self.folder) or load_all(self))
+    written = reporting.write_all(copy)
+    assert read == [copy]
+    for path in written:
+        assert path.read_bytes() == (rich_folder / path.name).read_bytes()
+    run = reporting.load(copy)
+    assert reporting.load(run) is run
+    assert reporting.short_table(run) == reporting.short_table(rich_folder)
+    assert read == [copy, copy, rich_folder]  # canary: a folder is read again
+
+
+def test_reading_leaves_the_collector_as_it_was(folder: Path, tmp_path: Path) -> None:
+    for on in (True, False):
+        (gc.enable if on else gc.disable)()
+        try:
+            assert reporting.load(folder).measurements
+            with pytest.raises(UnreadableResults):
+                reporting.load(tmp_path)
+            assert gc.isenabled() == on
+        finally:
+            gc.enable()
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from robustlab.reporting import statistics
-from robustlab.reporting.statistics import Interval, interval, paired_difference
+from robustlab.reporting.statistics import Interval, average, interval, paired_difference
 
 Estimator = Callable[[np.ndarray], Interval]
 
@@ -21,6 +21,13 @@ def coverage(estimator: Estimator, trials: int = 300, n: int = 60) -> float:
 
 def test_intervals_hold_the_true_mean_as_often_as_they_say() -> None:
     assert 0.89 <= coverage(interval) <= 0.98
+
+
+def test_a_mean_alone_is_that_of_the_interval() -> None:
+    draws = np.random.default_rng(8)
+    for values in ([], [0.3], [0.1] * 7, *(draws.random(n).tolist() for n in (2, 3, 50, 501))):
+        assert average(values) == interval(values).mean
+    assert np.mean([0.1] * 7) != average([0.1] * 7)  # canary: 0.1 with the noise of rounding
 
 
 def _of_values(data: np.ndarray) -> Interval:
