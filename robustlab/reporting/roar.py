@@ -108,12 +108,30 @@ def sentences(made: Retrained) -> list[str]:
     if known and not better:
         said.append("No order is better than a random one with every seed.")
     error = 100 * (0.25 / made.held_out) ** 0.5 if made.held_out else 0.0
+    if telling := _telling(made, 2 * error / 100):
+        said.append(
+            f"More accurate without their pixels than networks that saw all: {', '.join(telling)}. "
+            f"What is removed tells the class by its shape (Rong et al. 2022); of these orders "
+            f"such a curve does not say whether the pixels were needed."
+        )
     said.append(
         f"{count(made.seeds, 'seed')}, {count(made.train_images, 'image')} of {made.data} to "
         f"train on, {made.held_out:,} held out: an accuracy is known to {error:.1f} points "
         f"or less (one standard error)."
     )
     return said
+
+
+def _telling(made: Retrained, margin: float) -> list[str]:
+    """Orders with a share at which accuracy is further above that of whole images."""
+    whole = made.curves[0].at(0.0)
+    if whole is None:
+        return []
+    return [
+        curve.order
+        for curve in made.curves
+        if curve.order != RANDOM and max(point.mean for point in curve.points) > whole + margin
+    ]
 
 
 def _curve(
