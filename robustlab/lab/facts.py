@@ -5,16 +5,17 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
+from attacks.toward import classes_toward
 from robustlab.core.judge import Trial, explain_maps
 from robustlab.core.streaming import logits_of
-from robustlab.core.types import Concealing, Imitating, OneMapMetric, Problem
+from robustlab.core.types import Concealing, Imitating, ModelAttack, OneMapMetric, Problem
 from robustlab.explainers.defended.certificate import certified_overlap
 from robustlab.explainers.defended.sparsified import SparsifiedSmoothGrad
 from robustlab.explainers.draws import other_draws
 from robustlab.lab.units import Cell
 from robustlab.metrics.agreement import SSIM, Pearson
 from robustlab.metrics.ranks import TopKIntersection
-from robustlab.records import RERUN
+from robustlab.records import REACHED, RERUN
 
 SSIM_WINDOW: Final = 11  # pixels
 
@@ -37,6 +38,7 @@ def shared_facts(
     return {
         **_reliance(cell, clean, judged),
         **_took(cell, clean, trial, judged),
+        **_reached(cell, clean, trial),
     }
 
 
@@ -70,6 +72,20 @@ def _took(cell: Cell, clean: Problem, trial: Trial, judged: nn.Module) -> dict[s
         grey = [images.mean(1) for images in (clean.images, trial.images)]
         found["image_ssim"] = SSIM(data_range=1.0, scale="none")(*grey).tolist()
     return found
+
+
+def _reached(cell: Cell, clean: Problem, trial: Trial) -> dict[str, list[float]]:
+    """Of an attack that leads to a class: is it predicted now? Nothing where it was before.
+
+    Nothing of another model's images either: that model may have led to another class.
+    """
+    leader = cell.waged.leader
+    toward = getattr(leader, "toward", None)
+    if toward is None or isinstance(leader, ModelAttack) or cell.made_on is not None:
+        return {}
+    wanted = classes_toward(clean, toward)
+    hits = (trial.predictions == wanted).double()
+    return {REACHED: torch.where(clean.predictions == wanted, torch.nan, hits).tolist()}
 
 
 def _in_patch(cell: Cell, clean: Problem, trial: Trial, maps: Tensor) -> dict[str, list[float]]:

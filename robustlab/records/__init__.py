@@ -15,6 +15,7 @@ from robustlab.records.manifest import (
     PlannedVisual,
 )
 from robustlab.records.record import (
+    REACHED,
     RERUN,
     SCHEMA,
     BudgetSpec,
@@ -33,6 +34,7 @@ from robustlab.records.visual import VisualRecord, VisualRow
 
 __all__ = [
     "MANIFEST",
+    "REACHED",
     "RERUN",
     "SCHEMA",
     "AttackInfo",

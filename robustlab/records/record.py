@@ -155,6 +155,9 @@ class PassCount:
 RERUN: Final = "rerun "
 """Facts of this name and a metric's label: the metric between a clean map and its own rerun."""
 
+REACHED: Final = "reached"
+"""The fact of whether the model now predicts the class that the attack leads to."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ImageRow:

@@ -20,6 +20,7 @@ import pandas as pd
 
 from robustlab.records import Manifest, RunRecord
 from robustlab.reporting import controls
+from robustlab.reporting.reached import Places, Reached, reached
 from robustlab.reporting.reruns import Reruns, beyond_noise, noise_of, reruns
 from robustlab.reporting.results import Measurement
 from robustlab.reporting.samples import Group, Sample, mean, per_image
@@ -89,6 +90,9 @@ class SummaryRow:
     disturbs: str = "image"
     made_on: str = ""
     rerun: float | None = None
+    reached_rate: float | None = None
+    n_reached: int = 0
+    n_aimed: int = 0
 
 
 @dataclass(frozen=True)
@@ -116,7 +120,8 @@ def summarise(run: Measured) -> list[SummaryRow]:
     floors = controls.find_controls(run.samples)
     costs = _costs(run.records)
     noise = reruns(run.records)
-    return [_row(sample, floors, costs, noise, run.manifest) for sample in run.samples]
+    hits = reached(run.records)
+    return [_row(sample, floors, costs, noise, hits, run.manifest) for sample in run.samples]
 
 
 def to_frame(table: Iterable[SummaryRow]) -> pd.DataFrame:
@@ -130,6 +135,7 @@ def _row(
     floors: controls.Controls,
     costs: Mapping[tuple[object, ...], Cost],
     noise: Reruns,
+    hits: Places,
     manifest: Manifest,
 ) -> SummaryRow:
     metric = manifest.metrics[sample.group.metric]
@@ -143,6 +149,7 @@ def _row(
     )
     chance = mean(sample.chances()) if sample.chances() else None
     cost = costs.get(_cell_of(sample.group), Cost())
+    success = hits.get(_aim_of(sample.group), Reached())
     kept, changed = sample.counted(kept=True), sample.counted(kept=False)
     feasible = per_image(sample.counted(outcome="ok"))
     return SummaryRow(
@@ -183,6 +190,9 @@ def _row(
         control_name=control.group.attack if control else "",
         seeds=len(sample.seeds),
         disturbs=disturbs,
+        reached_rate=success.rate,
+        n_reached=success.hits,
+        n_aimed=success.aimed,
     )
 
 
@@ -192,6 +202,11 @@ def _mean(items: Iterable[Measurement]) -> float | None:
 
 def _cell_of(group: Group) -> tuple[object, ...]:
     where = group.model, group.data, group.made_on
+    return *where, group.against, group.attack, group.norm, group.epsilon
+
+
+def _aim_of(group: Group) -> tuple[object, ...]:
+    where = group.model, group.data, group.made_on, group.explainer
     return *where, group.against, group.attack, group.norm, group.epsilon
 
 

@@ -11,6 +11,8 @@ from robustlab.core.streaming import logits_of
 from robustlab.explainers.defended.certificate import certified_overlap
 from robustlab.lab.run import run_experiment
 from robustlab.records import Store
+from robustlab.reporting import load, summarise
+from robustlab.reporting.report import report_html
 from tests.lab import tiny
 
 
@@ -53,6 +55,36 @@ def test_an_imitation_says_how_like_its_target_it_is(tmp_path):
             shown = torch.from_numpy(arrays["maps_target"][:, 0].astype(np.float32))
         scale = target / target.abs().amax((1, 2), keepdim=True)
         torch.testing.assert_close(shown, scale, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("toward", ["runner_up", 3])
+def test_a_targeted_attack_says_whom_it_led_to_its_class(tmp_path, toward):
+    attack = {"name": "pgd", "steps": 8, "toward": toward}
+    records, store = run(tmp_path, attacks=[attack], budgets=[{"norm": "linf", "epsilon": [0.3]}])
+    found = []
+    for record in records:
+        model, _, batch = scene(record, record.cell.explainers[0])
+        order = logits_of(model, batch.images).argsort(1, descending=True)
+        for i, image in enumerate(record.images):
+            wanted = int(order[i, 1]) if toward == "runner_up" else toward
+            hit = None if image.prediction == wanted else float(image.prediction_after == wanted)
+            assert {facts["reached"] for facts in image.facts.values()} == {hit}
+            found.append(hit)
+    known = [hit for hit in found if hit is not None]
+    assert known and sum(known) > 0
+    for row in summarise(load(store.folder)):
+        if row.role == "attack":
+            assert (row.n_reached, row.n_aimed) == (sum(known), len(known))
+            assert row.reached_rate == sum(known) / len(known)
+    assert f"{int(sum(known))} of {len(known)} led to the class" in report_html(load(store.folder))
+
+
+def test_an_attack_that_only_leaves_a_class_leads_to_none(tmp_path):
+    records, store = run(tmp_path, attacks=[{"name": "pgd", "steps": 2}])
+    assert all(
+        "reached" not in facts for r in records for i in r.images for facts in i.facts.values()
+    )
+    assert {row.reached_rate for row in summarise(load(store.folder))} == {None}
 
 
 def pearson(a, b, i):
