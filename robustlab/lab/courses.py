@@ -57,10 +57,7 @@ def _trained(
     start = before[course.start] if course.start else None
     numbers = {
         "model": [model.name, model.options],
-        "course": course.model_dump(
-            mode="json",  # keys from before anything could be removed hold
-            exclude={"start", *(("remove",) if course.remove is None else ())},
-        ),
+        "course": course.model_dump(mode="json", exclude=_new(course)),
         "start": start and start.place,
         "device": device.split(":")[0],
     }
@@ -84,6 +81,13 @@ def _trained(
         device=device,
         cost=float(passes),
     )
+
+
+def _new(course: Course) -> dict[str, Any]:
+    """What a key leaves out: keys from before anything, or all but it, could be removed hold."""
+    if course.remove is None:
+        return {"start": True, "remove": True}
+    return {"start": True} if course.remove.alone else {"start": True, "remove": {"alone": True}}
 
 
 def options_for(choice: ModelChoice, objective: TrainingObjective) -> dict[str, Any]:

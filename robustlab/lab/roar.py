@@ -33,16 +33,32 @@ def parts_of(course: Course, device: str) -> tuple[Batch, Batch]:
         return seen, unseen
     first, second = _orders(_asked(course), device)
     colour = seen.images.mean((0, 2, 3)).view(1, -1, 1, 1)
-    share = course.remove.share
-    return without(seen, first, share, colour), without(unseen, second, share, colour)
+    share, parts = course.remove.share, ((seen, first), (unseen, second))
+    if course.remove.alone:
+        less, fewer = (holes(part, order, share) for part, order in parts)
+    else:
+        less, fewer = (without(part, order, share, colour) for part, order in parts)
+    return less, fewer
 
 
 def without(batch: Batch, order: Tensor, share: float, colour: Tensor) -> Batch:
     """``batch`` with the first ``share`` of the pixels in ``order`` ``[B,H·W]`` in ``colour``."""
+    gone = _gone(batch, order, share)
+    return replace(batch, images=torch.where(gone, colour, batch.images))
+
+
+def holes(batch: Batch, order: Tensor, share: float) -> Batch:
+    """Nothing of ``batch`` but where those pixels were: 1 there, 0 elsewhere."""
+    gone = _gone(batch, order, share).to(batch.images.dtype)
+    return replace(batch, images=gone.expand_as(batch.images).contiguous())
+
+
+def _gone(batch: Batch, order: Tensor, share: float) -> Tensor:
+    """Which pixels go, ``[B,1,H,W]``."""
     height, width = batch.images.shape[-2:]
     gone = torch.zeros(len(batch), height * width, dtype=torch.bool)
     gone.scatter_(1, order[:, : round(share * height * width)].long(), True)
-    return replace(batch, images=torch.where(gone.view(-1, 1, height, width), colour, batch.images))
+    return gone.view(-1, 1, height, width)
 
 
 def order_of(batch: Batch, removal: Removal, device: str) -> Tensor:
@@ -84,7 +100,7 @@ def _asked(course: Course) -> str:
         data=course.data,
         images=course.images,
         held_out=course.held_out,
-        remove=course.remove.model_copy(update={"share": 0.5}),
+        remove=course.remove.model_copy(update={"share": 0.5, "alone": False}),
     )
     return asked.model_dump_json()
 

@@ -62,11 +62,13 @@ class Removal(_Strict):
         explainer: whose map orders the pixels, or "random".
         model: the network that is explained, by name.
         share: of the pixels that go, the most important first.
+        alone: nothing is left but where they were, 1 there and 0 elsewhere.
     """
 
     explainer: Choice
     model: Choice
     share: Finite = Field(ge=0, lt=1)
+    alone: bool = False
 
 
 class Course(_Strict):
@@ -166,6 +168,8 @@ class Roar(_Strict):
         network: what is trained, by name; its ``train`` adds to the experiment's ``training``.
         explainers: by whose maps.
         shares: of the pixels that go. seeds: of each training.
+        holes: shares at which networks also see nothing but which pixels are gone. What those
+            know of the class, an explanation has told through the shape of what it removes.
     """
 
     explained: Choice
@@ -173,19 +177,22 @@ class Roar(_Strict):
     explainers: tuple[Choice, ...] = Field(min_length=1)
     shares: tuple[Finite, ...] = Field(default=(0.1, 0.3, 0.5, 0.7, 0.9), min_length=1)
     seeds: tuple[Whole, ...] = Field(default=(0, 1, 2), min_length=1)
+    holes: tuple[Finite, ...] = ()
 
     def models(self) -> list[ModelChoice]:
         """The networks, those of one explainer together."""
         orders = [(order.shown, order) for order in (*self.explainers, Choice(name=RANDOM))]
         whole = [self._model(f"whole, {seed}", seed, None) for seed in self.seeds]
+        seen = [(share, "", False) for share in self.shares]
+        seen += [(share, " alone", True) for share in self.holes]
         return whole + [
             self._model(
-                f"{label} {share:.0%}, {seed}",
+                f"{label} {share:.0%}{words}, {seed}",
                 seed,
-                Removal(explainer=order, model=self.explained, share=share),
+                Removal(explainer=order, model=self.explained, share=share, alone=alone),
             )
             for label, order in orders
-            for share in self.shares
+            for share, words, alone in seen
             for seed in self.seeds
         ]
 

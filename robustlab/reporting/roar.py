@@ -1,13 +1,13 @@
 """Remove and retrain: accuracy of networks that never saw what an explanation ranks first."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from robustlab.records import TrainingRecord
 from robustlab.reporting.loading import Run
 from robustlab.reporting.samples import mean
-from robustlab.reporting.wording import count, points
+from robustlab.reporting.wording import count, percent, points
 
 RANDOM: Final = "random"
 
@@ -31,6 +31,7 @@ class Curve:
     Attributes:
         beyond: mean over shares of random's accuracy minus this one's, None for random itself;
             lowest and highest: the same of single seeds.
+        holes: accuracy of networks that saw only which pixels are gone.
     """
 
     order: str
@@ -38,6 +39,7 @@ class Curve:
     beyond: float | None = None
     lowest: float | None = None
     highest: float | None = None
+    holes: tuple[Point, ...] = ()
 
     def at(self, share: float) -> float | None:
         """Mean accuracy where this share is gone; None where no network is done yet."""
@@ -71,7 +73,11 @@ def retrained(run: Run) -> Retrained | None:
     orders = dict.fromkeys(_order(one) for one in done if _removal(one) is not None)
     tables = {order: _by_share(done, order) for order in orders}
     curves = [
-        _curve(order, first, table, tables.get(RANDOM, {})) for order, table in tables.items()
+        replace(
+            _curve(order, first, table, tables.get(RANDOM, {})),
+            holes=_points(_by_share(done, order, alone=True)),
+        )
+        for order, table in tables.items()
     ]
     curves.sort(key=lambda curve: (curve.order == RANDOM, -(curve.beyond or 0.0)))
     explained = spec.get("explained")
@@ -107,6 +113,17 @@ def sentences(made: Retrained) -> list[str]:
         said.append(f"Worse than a random order with every seed: {names}.")
     if known and not better:
         said.append("No order is better than a random one with every seed.")
+    for share in sorted({point.share for curve in made.curves for point in curve.holes}):
+        told = ", ".join(
+            f"{curve.order} {percent(point.mean)}"
+            for curve in made.curves
+            for point in curve.holes
+            if point.share == share
+        )
+        said.append(
+            f"Accuracy of networks that see nothing but which {percent(share)} of the pixels are "
+            f"gone: {told}."
+        )
     error = 100 * (0.25 / made.held_out) ** 0.5 if made.held_out else 0.0
     if telling := _telling(made, 2 * error / 100):
         said.append(
@@ -137,7 +154,7 @@ def _telling(made: Retrained, margin: float) -> list[str]:
 def _curve(
     order: str, first: tuple[Point, ...], table: dict[float, Any], chance: dict[float, Any]
 ) -> Curve:
-    points = (*first, *(Point(s, tuple(table[s].values())) for s in sorted(table)))
+    points = (*first, *_points(table))
     if order == RANDOM:
         return Curve(order, points)
     by_seed: dict[int, list[float]] = {}
@@ -151,12 +168,18 @@ def _curve(
     return Curve(order, points, mean(each), min(each), max(each))
 
 
-def _by_share(done: Sequence[TrainingRecord], order: str) -> dict[float, dict[int, float]]:
-    """Share → seed → accuracy."""
+def _points(table: dict[float, dict[int, float]]) -> tuple[Point, ...]:
+    return tuple(Point(share, tuple(table[share].values())) for share in sorted(table))
+
+
+def _by_share(
+    done: Sequence[TrainingRecord], order: str, *, alone: bool = False
+) -> dict[float, dict[int, float]]:
+    """Share → seed → accuracy, of images with holes or of the holes alone."""
     found: dict[float, dict[int, float]] = {}
     for one in done:
         removal = _removal(one)
-        if removal is not None and _order(one) == order:
+        if removal and _order(one) == order and removal.get("alone", False) == alone:
             found.setdefault(float(removal["share"]), {})[one.seed] = one.accuracy_after or 0.0
     return found
 

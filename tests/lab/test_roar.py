@@ -72,6 +72,17 @@ def test_removing_by_hand():
     assert torch.equal(without(batch, order, 0.0, colour).images, batch.images)
 
 
+def test_the_holes_alone():
+    whole, _ = parts_of(course(), "cpu")
+    less, fewer = parts_of(course(remove=removal()), "cpu")
+    seen, unseen = parts_of(course(remove=removal().model_copy(update={"alone": True})), "cpu")
+    assert torch.equal(seen.images == 1, less.images != whole.images)
+    for part, other in ((seen, less), (unseen, fewer)):
+        assert part.images.unique().tolist() == [0, 1]
+        assert (part.images.sum((1, 2, 3)) == 196).all()
+        assert torch.equal(part.labels, other.labels)
+
+
 def test_the_same_order_for_every_share_and_seed_is_made_once(monkeypatch):
     asked = []
     original = rl.explainers.EXPLAINERS["input_x_gradient"].explain
@@ -125,6 +136,16 @@ def test_a_course_that_removes_nothing_has_the_key_that_it_always_had():
     )
     (one,) = make_plan(spec, data.load("mnist_5k")).trainings
     assert one.key == "85b9d76666dc456f59e3"
+
+
+def test_networks_that_see_the_holes_alone_leave_the_others_keys_as_they_were():
+    before, after = (make_plan(s, data.load("mnist_5k")) for s in (roar(), roar(holes=[0.5])))
+    known = {one.model.label: one.key for one in before.trainings}
+    now = {one.model.label: one.key for one in after.trainings}
+    assert {label: now[label] for label in known} == known
+    new = [label for label in now if label not in known]
+    assert new == [f"{o} 50% alone, {s}" for o in ("gradient", "random") for s in (0, 1)]
+    assert len(set(now.values())) == len(now)
 
 
 @pytest.mark.parametrize(

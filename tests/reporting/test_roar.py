@@ -8,6 +8,7 @@ from robustlab.records import TrainingRecord
 from robustlab.reporting import Run
 from robustlab.reporting.report import report_html
 from robustlab.reporting.roar import asked_of, retrained, sentences
+from robustlab.reporting.wording import percent
 from tests.reporting.page import parse
 
 ACCURACY = {
@@ -82,6 +83,22 @@ def test_holes_that_tell_the_class_are_named(roar: Run) -> None:
         said.append(" ".join(sentences(made)))
     assert "than networks that saw all" not in said[0] + said[1]
     assert "than networks that saw all: gradient. What is removed tells the class" in said[2]
+
+
+def test_what_the_holes_alone_tell_stands_beside_and_in_no_curve(roar: Run) -> None:
+    before = retrained(roar)
+    gone = {"explainer": {"name": "lrp"}, "model": {}, "share": 0.3, "alone": True}
+    alone = [record(f"lrp 30% alone, {s}", s, 0.6 + s / 10, gone) for s in (0, 1)]
+    made = retrained(replace(roar, trainings=(*roar.trainings, *alone)))
+    assert before is not None
+    assert made is not None
+    assert [replace(curve, holes=()) for curve in made.curves] == list(before.curves)
+    (point,) = made.curves[0].holes
+    assert (made.curves[0].order, point.share, point.accuracies) == ("lrp", 0.3, (0.6, 0.7))
+    said = " ".join(sentences(made))
+    expected = f"nothing but which {percent(0.3)} of the pixels are gone: lrp {percent(0.65)}."
+    assert expected in said
+    assert "nothing but" not in " ".join(sentences(before))
 
 
 def test_the_page_tells_them_apart_from_models_that_were_trained_to_be_looked_at(roar: Run) -> None:
