@@ -43,7 +43,8 @@ def test_the_column_stands_at_the_end(rich_folder: Path, results: pd.DataFrame) 
         "random_sign (top_k from resnet)",
         "pgd from resnet",
     }
-    assert list(pd.read_csv(rich_folder / "summary.csv"))[-2:] == ["made_on", "rerun"]
+    since = ["rerun", "reached_rate", "n_reached", "n_aimed"]
+    assert list(pd.read_csv(rich_folder / "summary.csv"))[-5:] == ["made_on", *since]
 
 
 def test_one_label_made_on_two_models_is_two_rows(tmp_path: Path) -> None:
