@@ -7,7 +7,8 @@ from robustlab.reporting.wording import attack_name, budget, number, with_interv
 
 
 def short_table(source: Source) -> list[tuple[str, ...]]:
-    """A header and one row per attack on the primary metric, as plain text cells.
+    """A header and one row per attack on the primary metric, as plain text cells; without an
+    attack, one per metric that describes a map.
 
     Raises:
         UnreadableResults: the folder holds no readable manifest.
@@ -17,12 +18,16 @@ def short_table(source: Source) -> list[tuple[str, ...]]:
     table = [row for row in run.summary if row.metric == metric and row.role == "attack"]
     if any(row.disturbs != "model" for row in table):  # sanity checks have a table of their own
         table = [row for row in table if row.disturbs != "model"]
-    several = len({row.model for row in table}) > 1
-    header = ("explainer", "attack", "ε", metric, "random sign", "kept")
+    header: tuple[str, ...] = ("explainer", "attack", "ε", metric, "random sign", "kept")
     lines = [_line(row) for row in table]
-    if not several:
-        return [header, *lines]
+    if not table:
+        table = [row for row in run.summary if run.manifest.metrics[row.metric].of_one_map]
+        table = [row for row in table if row.role == "none" and row.mean is not None]
+        header = ("explainer", "metric", "mean")
+        lines = [(r.explainer, r.metric, with_interval(r.mean, r.low, r.high)) for r in table]
     models = [row.model for row in table]
+    if len({*models}) < 2:
+        return [header, *lines]
     return [("model", *header), *((m, *line) for m, line in zip(models, lines, strict=True))]
 
 

@@ -1,5 +1,6 @@
 """The short table: plain text cells of the primary metric."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from robustlab import reporting
@@ -17,6 +18,20 @@ def test_one_line_per_attack_of_the_primary_metric(folder: Path, run: reporting.
     assert header[:4] == ("explainer", "attack", "ε", "top_k_intersection")
     assert [line[3] for line in lines] == [with_interval(r.mean, r.low, r.high) for r in expected]
     assert {len(line) for line in lines} == {len(header)}
+
+
+def test_without_an_attack_there_are_the_numbers_of_clean_maps(run: reporting.Run) -> None:
+    known = run.manifest.metrics
+    metrics = {**known, "spearman": replace(known["spearman"], of_model=True)}
+    clean = tuple(record for record in run.records if record.cell.role == "none")
+    alone = replace(run, records=clean, manifest=replace(run.manifest, metrics=metrics))
+    header, *lines = reporting.short_table(alone)
+    assert header == ("explainer", "metric", "mean")
+    expected = [row for row in reporting.summarise(alone) if row.metric == "spearman"]
+    assert len(expected) > 1
+    assert lines == [
+        (row.explainer, "spearman", with_interval(row.mean, row.low, row.high)) for row in expected
+    ]
 
 
 def test_several_models_have_a_column(tmp_path: Path) -> None:
