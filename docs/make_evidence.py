@@ -110,14 +110,13 @@ def of_faithfulness(run: Run) -> list[str]:
 
 
 def before_and_after(rows: Sequence[SummaryRow], explainer: str, metric: str) -> str:
-    """Means of one explainer without an attack and under the one made against it."""
+    """Means of one explainer: without an attack, under its own, and under random signs."""
     ours = [row for row in rows if (row.explainer, row.metric) == (explainer, metric)]
     before = next((row.mean for row in ours if row.role == "none"), None)
-    after = next(
-        (row.mean for row in ours if row.role == "attack" and row.against in ("", None, explainer)),
-        None,
-    )
-    return number(before) if after is None else f"{number(before)} → {number(after)}"
+    attack = next((row for row in ours if (row.role, row.against) == ("attack", explainer)), None)
+    if attack is None:
+        return number(before)
+    return f"{number(before)} → {number(attack.mean)} ({number(attack.control)})"
 
 
 def of_sensitivity(run: Run) -> list[str]:
