@@ -3,27 +3,17 @@
 Beside ours SciPy and scikit-image do the same work where they have it, one map after the other,
 and quantus where it is installed: ``pip install quantus`` into an environment of its own, with
 robustlab beside it on PYTHONPATH (the two want different versions of OpenCV and numpy). Medians
-of interleaved repeats, so a slow moment of the machine hits all alike; ratios are what counts.
-One thread and processor time; with ``--threads`` torch may use as many and time is the clock's
-(robustlab works on several maps at once; the peers' loops do not), for which the machine must be
-quiet. "differs" is the largest difference of a figure from ours; quantus' SSIM is
-another one, with flat windows.
+of interleaved repeats; one thread and processor time; ratios are what counts. "differs" is the
+largest difference of a figure from ours; quantus' SSIM is another one, with flat windows.
 
     python -m benchmarks.metrics [--maps 512] [--size 224] [--repeats 5] [--json FILE]
         [--kinds plain relu 8bit] [--types float32 float64] [--metrics spearman kendall]
-    python -m benchmarks.metrics --sensitivity [--images 4] [--samples 4] [--steps 16]
-
-The second times ``max_sensitivity`` of integrated gradients against captum's, at the same copies.
 """
 
 import argparse
 import json
-import statistics
-import time
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from importlib.util import find_spec
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.timing import Job, timed
 from robustlab.core.memory import keep_memory
 from robustlab.core.threads import one_thread
 from robustlab.metrics import METRICS, build
@@ -43,15 +34,6 @@ KINDS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-@dataclass(frozen=True)
-class Job:
-    """Something to time: a number for each map."""
-
-    who: str
-    what: str
-    run: Callable[[], Any]
-
-
 def main() -> None:
     """Measure, print, and store where asked."""
     arguments = _arguments()
@@ -59,13 +41,9 @@ def main() -> None:
     keep_memory()
     results = []
     with one_thread():
-        torch.set_num_threads(arguments.threads)
-        if arguments.sensitivity:
-            results = _sensitivity(arguments)
-        else:
-            for kind in arguments.kinds:
-                for dtype in arguments.types:
-                    results += _bench(kind, dtype, arguments)
+        for kind in arguments.kinds:
+            for dtype in arguments.types:
+                results += _bench(kind, dtype, arguments)
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
 
@@ -78,7 +56,7 @@ def _bench(kind: str, dtype: str, arguments: argparse.Namespace) -> list[dict[st
     rows: list[dict[str, object]] = []
     for name in arguments.metrics:
         jobs = [*_ours(name, a, b), *_peers(name, a.numpy(), b.numpy())]
-        found, seconds = _timed(jobs, arguments)
+        found, seconds = timed(jobs, arguments.repeats)
         for job, value, taken in zip(jobs, found, seconds, strict=True):
             each, ratio = 1e3 * taken / count, taken / seconds[0]
             differs = float(np.abs(np.asarray(value) - np.asarray(found[0])).max())
@@ -159,110 +137,6 @@ def _quantus(name: str, a: Any, b: Any) -> list[Job]:
     return [Job("quantus", name, lambda: [work(x, y) for x, y in zip(a, b, strict=True)])]
 
 
-def _timed(jobs: Sequence[Job], arguments: argparse.Namespace) -> tuple[list[Any], list[float]]:
-    """What each job finds, and its median time."""
-    clock = time.process_time if arguments.threads == 1 else time.perf_counter
-    taken: list[list[float]] = [[] for _ in jobs]
-    found = [job.run() for job in jobs]  # the first round warms up
-    for _ in range(arguments.repeats):
-        for job, times in zip(jobs, taken, strict=True):
-            started = clock()
-            job.run()
-            times.append(clock() - started)
-    return found, [statistics.median(times) for times in taken]
-
-
-def _sensitivity(arguments: argparse.Namespace) -> list[dict[str, object]]:
-    from captum.attr import IntegratedGradients
-    from captum.metrics import sensitivity_max
-
-    from attacks.explanation.climbing import climb_to
-    from robustlab import data, explainers, models
-    from robustlab.core.judge import pose
-    from robustlab.core.randomness import uniform
-    from robustlab.core.streaming import fast_layout, micro_batch
-    from robustlab.core.untouched import frozen
-
-    model = models.load("efficientnet_lite0")
-    explainer = explainers.build("integrated_gradients", steps=arguments.steps)
-    problem = pose(model, explainer, data.load("photos").batch(arguments.images))
-    images, targets, ids = problem.images, problem.targets, problem.ids
-    metric: Any = build(
-        "max_sensitivity", samples=arguments.samples, compare="raw", clip=False, radius=0.02
-    )
-    theirs = IntegratedGradients(model)
-    used: list[int] = []
-
-    def copies(inputs: Tensor) -> Tensor:
-        """Captum hands each image out several times in a row; ours are numbered."""
-        repeated = len(inputs) // len(ids)
-        noise = [
-            uniform(images, ids, metric.seed, f"nearby/{len(used) + j}") for j in range(repeated)
-        ]
-        used.extend(range(repeated))
-        return inputs + metric.radius * torch.stack(noise, 1).flatten(0, 1)
-
-    def captum(x: Tensor, size: int | None) -> Tensor:
-        used.clear()
-        return sensitivity_max(
-            lambda inputs, target: theirs.attribute(
-                inputs, target=target, n_steps=arguments.steps, method="riemann_right",
-                internal_batch_size=size),
-            x, perturb_func=copies, n_perturb_samples=arguments.samples, norm_ord=2,
-            max_examples_per_batch=len(x), target=targets)  # fmt: skip
-
-    def steps(x: Tensor, target: Tensor) -> Tensor:
-        return theirs.attribute(x, target=target, n_steps=arguments.steps, method="riemann_right")
-
-    def noisy(arr: Any, **_: object) -> Any:
-        used.append(len(used))
-        noise = uniform(images, ids, metric.seed, f"nearby/{used[-1]}")
-        return arr + metric.radius * noise.flatten(1).numpy()
-
-    def quantus() -> Any:
-        used.clear()
-        return _max_sensitivity_of_quantus(
-            model, images.numpy(), targets.numpy(), clean, steps, noisy, arguments.samples
-        )
-
-    clean = steps(images, targets).detach().numpy()  # ours are explained before, too
-    jobs = [
-        Job("robustlab", "max_sensitivity", lambda: metric.examine(problem, climb_to)),
-        Job("captum (defaults)", "sensitivity_max", lambda: captum(images, None)),
-        Job("captum (tuned)", "sensitivity_max",
-            lambda: captum(fast_layout(images), micro_batch(images))),
-    ]  # fmt: skip
-    if find_spec("quantus"):
-        jobs.append(Job("quantus with captum", "MaxSensitivity", quantus))
-    with frozen(model):
-        found, seconds = _timed(jobs, arguments)
-    print(f"{len(images)} images, {arguments.samples} copies, {arguments.steps} steps")
-    print(f"{'who':<26}{'s an image':>12}{'times ours':>12}{'differs':>10}")
-    rows: list[dict[str, object]] = []
-    for job, value, taken in zip(jobs, found, seconds, strict=True):
-        each, ratio = taken / len(images), taken / seconds[0]
-        differs = float((torch.as_tensor(value).double() - found[0]).abs().max())
-        print(f"{job.who:<26}{each:>12.2f}{ratio:>12.2f}{differs:>10.1g}", flush=True)
-        rows.append({"metric": job.what, "who": job.who, "seconds": each,
-                     "times_ours": ratio, "differs": differs})  # fmt: skip
-    return rows
-
-
-def _max_sensitivity_of_quantus(
-    model: Any, x: Any, y: Any, clean: Any, explain: Any, noisy: Any, samples: int
-) -> Any:
-    """Its metric as it comes, but for raw values and our copies."""
-    import quantus
-
-    def explained(model: Any, inputs: Any, targets: Any, **_: object) -> Any:
-        return explain(torch.tensor(inputs), torch.tensor(targets)).detach().numpy()
-
-    metric = quantus.MaxSensitivity(
-        nr_samples=samples, perturb_func=noisy, return_nan_when_prediction_changes=False,
-        abs=False, normalise=False, disable_warnings=True)  # fmt: skip
-    return metric(model=model, x_batch=x, y_batch=y, a_batch=clean, explain_func=explained)
-
-
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -273,11 +147,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=["plain"])
     parser.add_argument("--types", nargs="+", choices=("float32", "float64"), default=["float32"])
     parser.add_argument("--metrics", nargs="+", choices=PAIRWISE, default=PAIRWISE)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--sensitivity", action="store_true")
-    parser.add_argument("--images", type=int, default=4)
-    parser.add_argument("--samples", type=int, default=4)
-    parser.add_argument("--steps", type=int, default=16)
     parser.add_argument("--json", type=Path)
     return parser.parse_args()
 

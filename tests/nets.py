@@ -21,6 +21,11 @@ def seeded(make: Callable[[], nn.Module], seed: int = 0) -> nn.Module:
     return net.double().eval()
 
 
+def linear(features: int, classes: int) -> nn.Module:
+    """Logits linear in the pixels: its gradient is the same everywhere."""
+    return seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(features, classes)))
+
+
 class VGGLike(nn.Module):
     """Convolutions, ReLU modules, max-pooling, two dense layers: what captum and zennit expect."""
 

@@ -1,17 +1,9 @@
-"""Threads, and results that do not depend on their number."""
+"""One thread, for results that must not depend on the number of cores."""
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Lock
-from typing import TypeVar
 
 import torch
-
-Item = TypeVar("Item")
-Found = TypeVar("Found")
-
-_ALONE = Lock()  # torch has one number of threads for the whole process
 
 
 @contextmanager
@@ -23,19 +15,3 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def on_every_thread(work: Callable[[Item], Found], items: Sequence[Item]) -> list[Found]:
-    """``[work(item) for item in items]`` on as many threads as torch may use.
-
-    Each item is worked on by one thread alone, so that the results are the same for any
-    number of them. For work that spends its time in torch and numpy.
-    """
-    threads = torch.get_num_threads()
-    if threads == 1:
-        return [work(item) for item in items]
-    with _ALONE, one_thread():
-        if len(items) < 2:
-            return [work(item) for item in items]
-        with ThreadPoolExecutor(min(threads, len(items))) as pool:
-            return list(pool.map(work, items))

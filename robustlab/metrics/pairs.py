@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from robustlab.core.errors import InvalidInput
-from robustlab.core.threads import on_every_thread
 
 LARGEST = torch.finfo(torch.float64).max
 SMALLEST = torch.finfo(torch.float64).smallest_normal
@@ -22,7 +21,8 @@ def by_parts(
     """A formula's values for two batches ``[B,H,W]``: a few pairs of maps at a time.
 
     The formula gets them in float64, detached (a metric measures, it has no gradient), and
-    must treat each pair alone. Parts are worked on at once, on as many threads as torch uses.
+    must treat each pair alone. What is made of a part stays in the cache; threads were tried
+    for the parts, and bring nothing (numpy and torch hand too little to them at a time).
 
     Raises:
         InvalidInput: not two real tensors of one shape ``[B,H,W]`` on one device, maps
@@ -35,7 +35,7 @@ def by_parts(
         return formula(exact("clean", clean[part]), exact("perturbed", perturbed[part]))
 
     parts = slices(clean) or [slice(0)]  # options are checked for an empty batch, too
-    return torch.cat(on_every_thread(of, parts))
+    return torch.cat([of(part) for part in parts])
 
 
 def check_maps(field: str, maps: Tensor) -> None:

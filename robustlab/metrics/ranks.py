@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from robustlab.core.errors import InvalidInput
-from robustlab.core.threads import on_every_thread
 from robustlab.metrics.ordering import Ranking, along, ranking, rho, tau_b
 from robustlab.metrics.pairs import by_parts, check_like, check_maps, finite, home, slices
 
@@ -148,18 +147,15 @@ def _against(
     if within is not None:
         check_fits("within", within, clean)
     flat, parts = clean.flatten(1), slices(clean)
-    known = on_every_thread(lambda p: _Known.of(finite("clean", flat[p]), within), parts)
+    known = [_Known.of(finite("clean", flat[part]), within) for part in parts]
 
     def measure(perturbed: Tensor) -> Tensor:
         check_like(perturbed, shape, device)
         rows = perturbed.flatten(1)
-
-        def of(part: slice, own: _Known) -> Tensor:
-            return own.compared(finite("perturbed", rows[part]), formula)
-
-        none = torch.empty(0, dtype=torch.float64, device=home(device))
-        found = on_every_thread(lambda pair: of(*pair), list(zip(parts, known, strict=True)))
-        return torch.cat([none, *found])
+        found = [torch.empty(0, dtype=torch.float64, device=home(device))]
+        for own, part in zip(known, parts, strict=True):
+            found.append(own.compared(finite("perturbed", rows[part]), formula))
+        return torch.cat(found)
 
     return measure
 

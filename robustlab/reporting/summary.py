@@ -18,13 +18,13 @@ from typing import Protocol
 
 import pandas as pd
 
-from robustlab.records import Manifest, RunRecord
+from robustlab.records import REACHED, Manifest, RunRecord
 from robustlab.reporting import controls
-from robustlab.reporting.reached import Places, Reached, reached
 from robustlab.reporting.reruns import Reruns, beyond_noise, noise_of, reruns
 from robustlab.reporting.results import Measurement
 from robustlab.reporting.samples import Group, Sample, mean, per_image
 from robustlab.reporting.statistics import average, interval
+from robustlab.reporting.told import Aim, told
 from robustlab.reporting.verdicts import Verdict, about_noise, beats_control, flags
 
 
@@ -120,7 +120,7 @@ def summarise(run: Measured) -> list[SummaryRow]:
     floors = controls.find_controls(run.samples)
     costs = _costs(run.records)
     noise = reruns(run.records)
-    hits = reached(run.records)
+    hits = {one.aim: one.values(REACHED) for one in told(run.records, REACHED)}
     return [_row(sample, floors, costs, noise, hits, run.manifest) for sample in run.samples]
 
 
@@ -135,7 +135,7 @@ def _row(
     floors: controls.Controls,
     costs: Mapping[tuple[object, ...], Cost],
     noise: Reruns,
-    hits: Places,
+    hits: Mapping[Aim, Sequence[float]],
     manifest: Manifest,
 ) -> SummaryRow:
     metric = manifest.metrics[sample.group.metric]
@@ -149,7 +149,7 @@ def _row(
     )
     chance = mean(sample.chances()) if sample.chances() else None
     cost = costs.get(_cell_of(sample.group), Cost())
-    success = hits.get(_aim_of(sample.group), Reached())
+    success = hits.get(_aim_of(sample), ())
     kept, changed = sample.counted(kept=True), sample.counted(kept=False)
     feasible = per_image(sample.counted(outcome="ok"))
     return SummaryRow(
@@ -190,9 +190,9 @@ def _row(
         control_name=control.group.attack if control else "",
         seeds=len(sample.seeds),
         disturbs=disturbs,
-        reached_rate=success.rate,
-        n_reached=success.hits,
-        n_aimed=success.aimed,
+        reached_rate=sum(success) / len(success) if success else None,
+        n_reached=int(sum(success)),
+        n_aimed=len(success),
     )
 
 
@@ -205,9 +205,19 @@ def _cell_of(group: Group) -> tuple[object, ...]:
     return *where, group.against, group.attack, group.norm, group.epsilon
 
 
-def _aim_of(group: Group) -> tuple[object, ...]:
-    where = group.model, group.data, group.made_on, group.explainer
-    return *where, group.against, group.attack, group.norm, group.epsilon
+def _aim_of(sample: Sample) -> Aim:
+    group = sample.group
+    return Aim(
+        model=group.model,
+        data=group.data,
+        explainer=group.explainer,
+        against=group.against,
+        attack=group.attack,
+        made_on=group.made_on,
+        ball=group.norm,
+        epsilon=group.epsilon,
+        role=sample.role,
+    )
 
 
 def _costs(records: Iterable[RunRecord]) -> dict[tuple[object, ...], Cost]:

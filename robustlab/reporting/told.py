@@ -13,6 +13,7 @@ class Aim:
     """What a row is about, as the words for attacks want it."""
 
     model: str
+    data: str
     explainer: str
     against: str
     attack: str
@@ -38,6 +39,11 @@ class Told:
                 found.setdefault(image.id, []).append(value)
         return interval([sum(v) / len(v) for v in found.values()])
 
+    def values(self, fact: str) -> list[float]:
+        """Of all images and seeds that have it."""
+        found = (facts.get(fact) for _, facts in self.items)
+        return [value for value in found if value is not None]
+
     @property
     def kept(self) -> int:
         """How many predictions stayed what they were."""
@@ -52,6 +58,7 @@ def told(records: Iterable[RunRecord], fact: str) -> list[Told]:
         for explainer in cell.explainers:
             aim = Aim(
                 cell.model,
+                cell.data,
                 explainer,
                 cell.against or "",
                 cell.attack,

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from attacks import RandomSign, build
 from attacks.explanation.black_box import BlackBox
@@ -16,7 +16,7 @@ from robustlab.core.judge import judge
 from robustlab.explainers import build as explainer
 from robustlab.metrics import build as metric
 from tests.attacks.problems import maps_of, posed
-from tests.nets import Quadratic, pictures, seeded
+from tests.nets import Quadratic, linear, pictures, seeded
 
 SIZE = 4
 MIDDLE = Budget("linf", 0.05)
@@ -145,17 +145,8 @@ def test_a_cell_moves_as_one_and_reaches_the_corners_of_the_ball(quadratic):
     assert float((cells.abs() > 0.999 * MIDDLE.epsilon).double().mean()) > 0.5
 
 
-class Linear(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.fc = nn.Linear(3 * SIZE * SIZE, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc(x.flatten(1))
-
-
 def test_the_gradient_of_a_linear_net_cannot_be_moved():
-    problem = posed(seeded(Linear), "gradient", pictures(2, SIZE))
+    problem = posed(linear(3 * SIZE * SIZE, 3), "gradient", pictures(2, SIZE))
     result = judge(build("black_box", k=4, queries=20, grid=2), problem, MIDDLE)
     assert torch.equal(result.maps, result.clean_maps)
     assert result.outcomes == ("infeasible",) * 2

@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from attacks.explanation.climbing import climb_to
 from robustlab.core.errors import InvalidInput
@@ -17,16 +17,7 @@ from robustlab.metrics import build
 from robustlab.metrics.nearby import EXPLANATIONS_PER_STEP
 from tests.attacks.problems import posed
 from tests.metrics.nearby import SEARCHED, SIZE, Scaled, Told, examined, problem_of
-from tests.nets import Quadratic, pictures, seeded
-
-
-class Linear(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.fc = nn.Linear(3 * SIZE * SIZE, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc(x.flatten(1))
+from tests.nets import Quadratic, linear, pictures, seeded
 
 
 @cache
@@ -43,7 +34,7 @@ def quadratic() -> tuple[Problem, Tensor]:
 @pytest.mark.parametrize("name", SEARCHED)
 @pytest.mark.parametrize("search", ["none", "gradient", "evolution"])
 def test_the_gradient_of_a_linear_model_cannot_move(name, search):
-    problem = posed(seeded(Linear), "gradient", pictures(2, SIZE))
+    problem = posed(linear(3 * SIZE * SIZE, 4), "gradient", pictures(2, SIZE))
     value = examined(name, problem, climb_to, search=search, samples=4, steps=4)
     assert torch.equal(value, torch.zeros(2).double())
 
