@@ -163,7 +163,7 @@ def test_a_map_of_one_pixel(name):
 # Extreme maps: what squares would lose.
 
 
-@pytest.mark.parametrize("power", [-1000, 1019])
+@pytest.mark.parametrize("power", [-1000, -300, 300, 1019])
 @pytest.mark.parametrize(
     ("name", "options"),
     [("ssim", {"scale": "none"}), ("relative_l2", {}), ("mse", {}), ("mse", {"scale": "sum"})]
@@ -177,6 +177,21 @@ def test_maps_near_the_ends_of_float64(name, options, power):
     metric = build(name, **options)
     far = 2.0**power
     assert_same(metric(far * a, far * b), metric(a, b))
+
+
+@pytest.mark.parametrize("value", [0.1, 1 / 3, 1e9 + 0.1, -7e-120])
+def test_pearson_of_a_constant_map_whose_mean_is_rounded(value):
+    constant = torch.full((1, 101, 99), value, dtype=torch.float64)
+    noise = torch.randn(constant.shape, generator=torch.Generator().manual_seed(4)).double()
+    for a, b in ((constant, noise), (noise, constant), (constant, -constant)):
+        assert build("pearson")(a, b).item() == 0
+    assert build("pearson")(constant, constant).item() == 1
+
+
+def test_pearson_of_maps_that_are_nearly_constant():
+    a, b = torch.randn(2, 1, 13, 17, generator=torch.Generator().manual_seed(4)).double()
+    near = 1e9 + a  # a spread of 1e-9 of the values: 7 of their 16 digits are left
+    assert_same(build("pearson")(near, b), build("pearson")(near - 1e9, b))
 
 
 def test_relative_l2_saturates_instead_of_overflowing():
