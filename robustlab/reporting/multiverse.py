@@ -115,7 +115,11 @@ def sentences(made: Multiverse) -> list[str]:
     worlds = count(len(made.worlds), "world")
     surviving = [claim for claim in made.claims if claim.survives and claim.worlds]
     fragile = sorted((a for a in made.axes if a.agreement is not None), key=_agreement)
-    said = [f"{len(surviving)} of {len(made.claims)} claims are true in each of {worlds}."]
+    firm = sum(claim.opposite == 0 for claim in made.claims)
+    said = [
+        f"Of {count(len(made.claims), 'claim')}, true in each of {worlds}: {len(surviving)}; "
+        f"surely false in none: {firm}. A world has {_images(made)}."
+    ]
     if made.agreement is not None:
         said.append(
             f"Any two of their rankings agree with τ = {number(made.agreement)} on average "
@@ -128,6 +132,12 @@ def sentences(made: Multiverse) -> list[str]:
         )
     short = next((w.ranking for w in made.worlds if too_few(w.ranking)), None)
     return [*said, power_warning(short)] if short else said
+
+
+def _images(made: Multiverse) -> str:
+    counts = [world.ranking.images for world in made.worlds]
+    least = count(min(counts, default=0), "image")
+    return least if len(set(counts)) < 2 else f"at least {least}"
 
 
 def tau(first: Sequence[str], second: Sequence[str]) -> float | None:

@@ -111,6 +111,9 @@ def test_what_a_choice_does_is_asked_of_worlds_that_differ_in_it_alone(made: Mul
         assert axes[name].agreement == pytest.approx(np.mean(taus))
     assert axes["metric"].agreement == 1  # "down" is "up" from the other end: canary for the sign
     assert "What matters most is the score" in " ".join(sentences(made))
+    first = f"Of {len(made.claims)} claims, true in each of {len(made.worlds)} worlds: "
+    assert sentences(made)[0].startswith(first)
+    assert sentences(made)[0].endswith(f"A world has {made.worlds[0].ranking.images} images.")
 
 
 def test_attacks_are_held_against_their_control_in_every_world(
