@@ -140,6 +140,12 @@ def _images(made: Multiverse) -> str:
     return least if len(set(counts)) < 2 else f"at least {least}"
 
 
+def multiverse_headlines(found: Sequence[Multiverse]) -> list[str]:
+    """The same for the top of a report, with the model in front if there are several."""
+    prefixes = [f"{made.model}: " if len(found) > 1 else "" for made in found]
+    return [p + said for p, made in zip(prefixes, found, strict=True) for said in sentences(made)]
+
+
 def tau(first: Sequence[str], second: Sequence[str]) -> float | None:
     """Kendall's τ_a between two orders, over the names that both have."""
     common = [name for name in first if name in second]

@@ -33,7 +33,7 @@ from robustlab.reporting.imitation import Imitation, imitation_headlines, imitat
 from robustlab.reporting.largest import largest
 from robustlab.reporting.loading import Run, Source, load
 from robustlab.reporting.manipulated import manipulated, manipulated_headlines
-from robustlab.reporting.multiverse import multiverses
+from robustlab.reporting.multiverse import Multiverse, multiverse_headlines, multiverses
 from robustlab.reporting.pages import render
 from robustlab.reporting.patches import Patched, patch_headlines, patched
 from robustlab.reporting.ranking import power_warning, rankings
@@ -101,6 +101,7 @@ class _Findings:
     hidden: Sequence[Concealed]
     transfer: Sequence[Matrix]
     searched: Sequence[Twins]
+    worlds: Sequence[Multiverse]
 
     @classmethod
     def of(cls, run: Run) -> "_Findings":
@@ -114,6 +115,7 @@ class _Findings:
             hidden=concealed(run.records),
             transfer=matrices(table, run.manifest),
             searched=twins(run.measurements, run.manifest),
+            worlds=multiverses(run.samples, table, run.manifest),
         )
 
 
@@ -123,7 +125,7 @@ def _opening(run: Run, found: _Findings) -> Part:
     return {
         "facts": views.overview(run, found.table),
         "headlines": [
-            *headlines(untrained, run.manifest),
+            *(multiverse_headlines(found.worlds) or headlines(untrained, run.manifest)),
             *manipulated_headlines(found.fooling, found.table, run.manifest),
             *imitation_headlines(found.imitated),
             *patch_headlines(found.patches),
@@ -153,7 +155,7 @@ def _comparisons(run: Run, found: _Findings) -> Part:
     return {
         "ranking": largest(rankings(run.samples, run.manifest)),
         "power_warning": power_warning,
-        "multiverse": multiverse_figures(multiverses(run.samples, found.table, run.manifest)),
+        "multiverse": multiverse_figures(found.worlds),
         "multiverse_sentences": multiverse.sentences,
         "transfer": transfer_figures(found.transfer),
         "sentences": sentences,

@@ -1,19 +1,24 @@
 """A small table of the primary metric, for the command line to print after a run."""
 
+from collections.abc import Sequence
+
 from robustlab.reporting.cautions import cautions
 from robustlab.reporting.loading import Source, load
+from robustlab.reporting.multiverse import Multiverse, multiverses
 from robustlab.reporting.summary import SummaryRow
 from robustlab.reporting.wording import attack_name, budget, number, with_interval
 
 
 def short_table(source: Source) -> list[tuple[str, ...]]:
     """A header and one row per attack on the primary metric, as plain text cells; without an
-    attack, one per metric that describes a map.
+    attack, one per metric that describes a map; of a multiverse, one per claim.
 
     Raises:
         UnreadableResults: the folder holds no readable manifest.
     """
     run = load(source)
+    if found := multiverses(run.samples, run.summary, run.manifest):
+        return _claims(found)
     metric = run.manifest.primary_metric
     table = [row for row in run.summary if row.metric == metric and row.role == "attack"]
     if any(row.disturbs != "model" for row in table):  # sanity checks have a table of their own
@@ -25,10 +30,7 @@ def short_table(source: Source) -> list[tuple[str, ...]]:
         table = [row for row in table if row.role == "none" and row.mean is not None]
         header = ("explainer", "metric", "mean")
         lines = [(r.explainer, r.metric, with_interval(r.mean, r.low, r.high)) for r in table]
-    models = [row.model for row in table]
-    if len({*models}) < 2:
-        return [header, *lines]
-    return [("model", *header), *((m, *line) for m, line in zip(models, lines, strict=True))]
+    return _of_models([row.model for row in table], header, lines)
 
 
 def short_cautions(source: Source) -> list[str]:
@@ -41,6 +43,24 @@ def short_cautions(source: Source) -> list[str]:
     metric = run.manifest.primary_metric
     found = cautions([row for row in run.summary if row.metric == metric])
     return [f"{c.text}: {c.places[0]}{_others(len(c.places) - 1 + c.more)}" for c in found]
+
+
+def _claims(found: Sequence[Multiverse]) -> list[tuple[str, ...]]:
+    header = ("claim", "true in", "surely true in", "surely false in")
+    told = [(made.model, claim) for made in found for claim in made.claims]
+    lines = [
+        (c.text, f"{c.holds} of {c.worlds} worlds", str(c.surely), str(c.opposite)) for _, c in told
+    ]
+    return _of_models([model for model, _ in told], header, lines)
+
+
+def _of_models(
+    models: Sequence[str], header: tuple[str, ...], lines: Sequence[tuple[str, ...]]
+) -> list[tuple[str, ...]]:
+    """Rows with their model in front, if there are several."""
+    if len({*models}) < 2:
+        return [header, *lines]
+    return [("model", *header), *((m, *line) for m, line in zip(models, lines, strict=True))]
 
 
 def _others(count: int) -> str:
