@@ -25,6 +25,7 @@ def test_it_is_as_accurate_as_its_card_says(name):
     assert abs(float(right) - card["accuracy"]) < 0.03  # 1,000 images; the card has others
     assert not model.training
     assert card["objective"]["name"] in TRAINING
+    assert len(card["commit"]) == 12 and card["command"].startswith("robustlab train zoo_")
     assert (zoo.FOLDER / f"{name}.safetensors").stat().st_size < 2_000_000
 
 
