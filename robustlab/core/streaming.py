@@ -250,13 +250,17 @@ def hessian_vector(
     image so that the probe's largest pixel change is ``step``. On ReLU nets, where the exact
     H is zero almost everywhere, this is the curvature felt over that distance: no smooth
     surrogate is needed. The mean of the two probes, g(z) up to O(h²), comes for free.
+
+    The product with zero is exactly zero, whatever the two probes were rounded to: on some
+    processors that depends on the place in the batch.
     """
-    largest = vectors.flatten(1).abs().amax(1).clamp(min=1e-30)
-    h = (step / largest).view(-1, 1, 1, 1)
+    largest = vectors.flatten(1).abs().amax(1).view(-1, 1, 1, 1)
+    h = step / largest.clamp(min=1e-30)
     probes = torch.cat([points + h * vectors, points - h * vectors])
 
     def run(part: Tensor, labels: Tensor, _: slice) -> Tensor:
         return input_gradient(model, part, labels, score=score)
 
     plus, minus = each_micro_batch(probes, targets.repeat(2), run).chunk(2)
-    return (plus - minus) / (2 * h), (plus + minus) / 2
+    product = torch.where(largest > 0, (plus - minus) / (2 * h), 0.0)
+    return product, (plus + minus) / 2

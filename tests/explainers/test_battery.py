@@ -118,6 +118,12 @@ def test_the_batch_does_not_matter_in_float32(net, name, options):
     whole = explainer.explain(model, images, targets, ids=ids)
     assert whole.dtype == torch.float32
     scale = whole.flatten(1).abs().amax(1).clamp(min=1e-30).view(-1, 1, 1, 1)
+    allowed = 1e-5
+    if name == "lrp":  # divides by what may nearly vanish: rounding weighs what it weighs there
+        exact = explainer.explain(model.double(), images.double(), targets, ids=ids)
+        allowed += 3 * float(((whole - exact).abs() / scale).max())
+        assert allowed < 0.05
+        model.float()
     for size in (1, 3):
         parts = torch.cat(
             [
@@ -126,4 +132,4 @@ def test_the_batch_does_not_matter_in_float32(net, name, options):
                 for i in range(0, 8, size)
             ]
         )  # fmt: skip
-        assert ((parts - whole).abs() / scale).max() <= 1e-5, f"batches of {size}"
+        assert ((parts - whole).abs() / scale).max() <= allowed, f"batches of {size}"

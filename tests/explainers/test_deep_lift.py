@@ -17,6 +17,7 @@ from robustlab.explainers import build
 from robustlab.explainers.relevance.deep_lift import completeness_gap
 from tests.explainers.battery import check_derivative
 from tests.explainers.nets import NETS
+from tests.explainers.promises.comparing import noise
 from tests.nets import Functional, Quadratic, Recorder, Spelled, VGGLike, pictures, seeded
 
 TARGETS = torch.tensor([1, 3, 0])
@@ -286,6 +287,19 @@ def test_the_parts_add_up_exactly(net):
 def test_rules_of_their_own_have_exact_derivatives(net):
     """What the battery's nets do not have: gates, ``amax``, normalisations, attention."""
     check_derivative(build("deep_lift", baseline=0.2), COMPLETE[net](), pictures(), TARGETS)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_rounding_does_not_choose_the_place_of_a_maximum(dtype):
+    """Under a constant reference whole windows are equal, but for what weights are rounded to."""
+    net, images = seeded(VGGLike).to(dtype), pictures().to(dtype)
+    explainer = build("deep_lift", baseline=0.4)
+    before = explainer.explain(net, images, TARGETS)
+    with torch.no_grad():
+        for i, weight in enumerate(net.parameters()):
+            weight.mul_(1 + torch.finfo(dtype).eps * noise(weight, i).sign())
+    gap = (explainer.explain(net, images, TARGETS) - before).abs().max() / before.abs().max()
+    assert gap < 100 * torch.finfo(dtype).eps ** 0.5
 
 
 @pytest.mark.parametrize("norm", [partial(F.group_norm, num_groups=3), F.instance_norm])

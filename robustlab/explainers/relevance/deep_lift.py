@@ -1,5 +1,6 @@
 """DeepLIFT: what each pixel contributes to the difference from a reference image."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -36,7 +37,9 @@ class DeepLift:
       else is made of straight pieces ε^½ |in_x + in_b|, as zero must not lie in between.
     - max-pooling and ``amax``: a window's Δout goes to the place of the larger of its two
       maxima, over that place's Δin, which is never smaller. This is captum's rule, but
-      overlapping windows add up.
+      overlapping windows add up, and values of a window that differ by less than ε^½ of
+      themselves are a tie (the first wins): under a constant reference whole windows are
+      equal but for rounding, which would choose another place on every processor.
     - products of two image-dependent tensors (an SE gate): Δ(uv) is shared as
       Δu·(v + v_b)/2 + Δv·(u + u_b)/2. The paper knows no such product. A quotient is a
       product with the reciprocal, and attention is written out.
@@ -189,8 +192,10 @@ class _Secants:
         def pulled(r: Tensor) -> tuple[None, Tensor]:
             r, close, won = _mean(r), _near_in_ratio(x), _difference(output)
             to_image, to_reference = r * won.clamp(min=0), r * won.clamp(max=0)
-            shares = 2 * _mean(_pulled_back(call, torch.cat([to_image, to_reference])))
-            slope = _mean(_pulled_back(call, _twice(r)))
+            places = _coarse(x.detach())
+            to_places = torch.cat([to_image, to_reference])
+            shares = 2 * _mean(_pulled_back(call, to_places, places))
+            slope = _mean(_pulled_back(call, _twice(r), places))
             secant = shares / _difference(x).masked_fill_(close, 1)
             return None, _twice(torch.where(close, slope, secant))
 
@@ -303,10 +308,20 @@ def _twice(value: Tensor) -> Tensor:
     return torch.cat([value, value])
 
 
-def _pulled_back(call: Call, cotangent: Tensor) -> Tensor:
-    """The plain vector-Jacobian product of an operation, differentiable where that is wanted."""
+def _pulled_back(call: Call, cotangent: Tensor, at: Tensor | None = None) -> Tensor:
+    """The plain vector-Jacobian product of an operation, differentiable where that is wanted;
+    ``at`` another input than its own.
+    """
     keep_graph = torch.is_grad_enabled()
     with torch.enable_grad():
-        x = call.input if keep_graph else call.input.detach().requires_grad_()
+        own = keep_graph and at is None
+        x = call.input if own else (call.input if at is None else at).detach().requires_grad_()
         (result,) = torch.autograd.grad(call.run(x), x, cotangent, create_graph=keep_graph)
     return result
+
+
+def _coarse(values: Tensor) -> Tensor:
+    """Values rounded to half of their digits (Veltkamp's splitting)."""
+    digits = 1 - round(math.log2(torch.finfo(values.dtype).eps))
+    large = values * (2.0 ** (digits - digits // 2) + 1)
+    return large - (large - values)
