@@ -237,7 +237,7 @@ class _Secants:
 
         def pulled(r: Tensor) -> tuple[None, Tensor]:
             r, change = _mean(r), _difference(x)
-            slope = _mean(_pulled_back(call, _twice(r)))
+            slope = _mean(_pulled_back(call, _twice(r), x))
             missing = (r * _difference(output) - slope * change).reshape(rows)
             length = change.square().reshape(rows).sum(dims, keepdim=True)
             close = length <= _resolution(x) ** 2
@@ -308,14 +308,11 @@ def _twice(value: Tensor) -> Tensor:
     return torch.cat([value, value])
 
 
-def _pulled_back(call: Call, cotangent: Tensor, at: Tensor | None = None) -> Tensor:
-    """The plain vector-Jacobian product of an operation, differentiable where that is wanted;
-    ``at`` another input than its own.
-    """
+def _pulled_back(call: Call, cotangent: Tensor, at: Tensor) -> Tensor:
+    """The plain vector-Jacobian product of an operation, differentiable where that is wanted."""
     keep_graph = torch.is_grad_enabled()
     with torch.enable_grad():
-        own = keep_graph and at is None
-        x = call.input if own else (call.input if at is None else at).detach().requires_grad_()
+        x = at if keep_graph and at.requires_grad else at.detach().requires_grad_()
         (result,) = torch.autograd.grad(call.run(x), x, cotangent, create_graph=keep_graph)
     return result
 
