@@ -9,20 +9,24 @@ from torch import Tensor
 from robustlab.core.errors import InvalidInput
 
 LARGEST = torch.finfo(torch.float64).max
-SMALLEST = torch.finfo(torch.float64).smallest_normal
 
 _CACHED: Final = 1 << 16  # numbers in a part of the batch
 _AT_ONCE: Final = 1 << 24  # the same on another device
 
 
 def by_parts(
-    clean: Tensor, perturbed: Tensor, formula: Callable[[Tensor, Tensor], Tensor]
+    clean: Tensor,
+    perturbed: Tensor,
+    formula: Callable[[Tensor, Tensor], Tensor],
+    *,
+    keep_float32: bool = False,
 ) -> Tensor:
     """A formula's values for two batches ``[B,H,W]``: a few pairs of maps at a time.
 
-    The formula gets them in float64, detached (a metric measures, it has no gradient), and
-    must treat each pair alone. What is made of a part stays in the cache; threads were tried
-    for the parts, and bring nothing (numpy and torch hand too little to them at a time).
+    The formula gets them in float64 (with ``keep_float32``, as they are if both are float32),
+    detached (a metric measures, it has no gradient), and must treat each pair alone. What is
+    made of a part stays in the cache; threads were tried for the parts, and bring nothing
+    (numpy and torch hand too little to them at a time).
 
     Raises:
         InvalidInput: not two real tensors of one shape ``[B,H,W]`` on one device, maps
@@ -31,8 +35,10 @@ def by_parts(
     check_maps("clean", clean)
     check_like(perturbed, clean.shape, clean.device)
 
+    read = finite if keep_float32 and clean.dtype == perturbed.dtype else exact
+
     def of(part: slice) -> Tensor:
-        return formula(exact("clean", clean[part]), exact("perturbed", perturbed[part]))
+        return formula(read("clean", clean[part]), read("perturbed", perturbed[part]))
 
     parts = slices(clean) or [slice(0)]  # options are checked for an empty batch, too
     return torch.cat([of(part) for part in parts])
@@ -97,8 +103,10 @@ def unit_peak(maps: Tensor) -> Tensor:
 
 def minmax(maps: Tensor) -> Tensor:
     """Each map scaled to [0, 1]; a constant map becomes 0."""
-    maps = unit_peak(maps)
     low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
+    if not bool(torch.isfinite(high - low).all()):
+        half = torch.where(torch.isfinite(high - low), 1.0, 0.5)
+        maps, low, high = maps * half, low * half, high * half
     return divided(maps - low, high - low)
 
 

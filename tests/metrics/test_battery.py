@@ -14,13 +14,13 @@ from robustlab.metrics import METRICS, build
 from robustlab.metrics.agreement import Cosine, Pearson
 from robustlab.metrics.pairs import by_parts
 from robustlab.metrics.ranks import Spearman, TopKIntersection
-from tests.metrics.battery import PAIRWISE, check_metric
+from tests.metrics.battery import EXACT, PAIRWISE, check_metric
 
 # What each metric claims beyond the battery's defaults. Top-k is not positionless: its
 # rule for ties is by position.
 CLAIMS = {
     "top_k_intersection": {"positionless": False},
-    "ssim": {"positionless": False},
+    "ssim": {"positionless": False, "float32": 1e-7},
     "center_shift": {"positionless": False},
     "relative_l2": {"symmetric": False},
     "fooling_success_rate": {"symmetric": False, "positionless": False},
@@ -35,6 +35,7 @@ CLAIMS = {
 CLAIMS_WITH = {
     ("kendall", "within"): {"symmetric": False, "positionless": False},
     ("iou", "threshold"): {"positionless": True},
+    ("ssim", "data_range"): {"float32": EXACT},
 }
 VARIANTS = [
     ("top_k_intersection", {"k": 20}),

@@ -126,6 +126,38 @@ def test_ssim_on_smooth_maps_of_usual_size():
     assert_equals_oracle(build("ssim"), skimage_ssim_of_unit_maps, a, b, 1e-10)
 
 
+def hard_maps(kind):
+    """Two float32 maps each: what float32 arithmetic could stumble over."""
+    noise = torch.randn(2, 3, 96, 80, generator=torch.Generator().manual_seed(8))
+    smooth = torch.nn.functional.avg_pool2d(noise, 15, 1, 7)
+    return {
+        "plain": noise,
+        "wide zeros": smooth.relu(),
+        "offset": 100 + noise / 100,
+        "far offset": 1e6 + noise,
+        "sparse": (noise > 2.5).float(),
+        "all but equal": smooth[:1] + 1e-4 * noise,
+        "huge": noise / noise.abs().max() * 3.4e38,
+        "tiny": noise * 1e-38,
+        "one is zero": noise * torch.tensor([0.0, 1.0]).view(2, 1, 1, 1),
+    }[kind]
+
+
+HARD = ("plain", "wide zeros", "offset", "far offset", "sparse", "all but equal", "huge", "tiny")
+
+
+@pytest.mark.parametrize("options", [{}, {"scale": "none"}, {"data_range": 1.5}], ids=str)
+@pytest.mark.parametrize("kind", [*HARD, "one is zero"])
+def test_ssim_of_float32_maps_is_that_of_their_values(kind, options):
+    a, b = hard_maps(kind)
+    ssim = build("ssim", **options)
+    found, expected = ssim(a, b), ssim(a.double(), b.double())
+    assert found.dtype == torch.float64
+    torch.testing.assert_close(found, expected, rtol=0, atol=2e-6)
+    assert torch.equal(found, ssim(b, a)) and torch.equal(ssim(a, a), torch.ones(3).double())
+    assert torch.equal(ssim(a, b.double()), expected)  # one of them says how
+
+
 def test_ssim_unscaled_and_its_data_range():
     a, b = make("plain", seed=7)
     a, b = a + 3, b + 3
