@@ -2,7 +2,7 @@
 
 For every explainer and for one attack step by each gradient path: measured time divided by
 (stated passes × a bare pass). A bare gradient pass is one forward and one backward of a
-micro-batch, channels-last, parameters frozen: the best this machine does. Captum, at its
+micro-batch, channels-last, parameters frozen: the best that PyTorch does by itself. Captum, at its
 defaults and tuned (small ``internal_batch_size``, channels-last), and Zennit do the same work
 in the same run. All timings are medians of interleaved repeats, so a slow moment of the
 machine hits all alike; ratios are what counts.

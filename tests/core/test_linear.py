@@ -9,6 +9,7 @@ from robustlab.core.interposition import Call, Interposition
 from robustlab.core.linear import (
     attention_weights,
     batch_norm_affine,
+    cheap_first_order,
     cheap_second_order,
     layer_of,
     normaliser_of,
@@ -211,6 +212,50 @@ def test_training_mode_batch_norm_is_left_to_pytorch():
     with torch.no_grad(), cheap_second_order():
         found = net(pictures())
     torch.testing.assert_close(found.mean((0, 2, 3)), net[1].bias.detach(), rtol=0, atol=1e-6)
+
+
+BATCH_NORMS = {
+    "affine": (lambda: nn.BatchNorm2d(4), (3, 4, 5, 6)),
+    "not affine": (lambda: nn.BatchNorm2d(4, affine=False), (3, 4, 5, 6)),
+    "of vectors": (lambda: nn.BatchNorm1d(4), (3, 4)),
+    "one dimension": (lambda: nn.BatchNorm1d(4), (3, 4, 7)),
+    "three dimensions": (lambda: nn.BatchNorm3d(4), (3, 4, 2, 3, 2)),
+    "without statistics": (lambda: nn.BatchNorm2d(4, track_running_stats=False), (3, 4, 5, 6)),
+    "training": (lambda: nn.BatchNorm2d(4).train(), (3, 4, 5, 6)),
+}
+
+
+@pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last], ids=str)
+@pytest.mark.parametrize("kind", BATCH_NORMS)
+def test_a_batch_norm_has_a_quick_way_back_to_the_same_gradient(kind, memory):
+    make, shape = BATCH_NORMS[kind]
+    generator = torch.Generator().manual_seed(5)
+    norm = make().double()
+    if kind != "training":
+        norm.eval()
+    for name, tensor in norm.state_dict().items():
+        if tensor.ndim:
+            values = torch.rand(tensor.shape, generator=generator, dtype=torch.float64)
+            tensor.copy_(values + 0.1 if name == "running_var" else values - 0.5)
+    x = torch.randn(shape, generator=generator, dtype=torch.float64)
+    x = x.contiguous(memory_format=memory) if x.ndim == 4 else x
+    seed = torch.randn(shape, generator=generator, dtype=torch.float64)
+    values, gradients = [], []
+    for mode in (cheap_first_order(), Interposition({})):
+        leaf = x.clone().requires_grad_()
+        with mode:
+            values.append(norm(leaf))
+        gradients.append(torch.autograd.grad(values[-1], leaf, seed)[0])
+    assert torch.equal(*values)
+    torch.testing.assert_close(*gradients, **EXACT)
+
+
+def test_a_batch_norm_of_half_precision_keeps_its_type():
+    norm, leaf = nn.BatchNorm2d(4).eval(), torch.randn(2, 4, 5, 5).bfloat16().requires_grad_()
+    with cheap_first_order():
+        value = norm(leaf)
+    (gradient,) = torch.autograd.grad(value.sum(), leaf)
+    assert gradient.dtype == value.dtype == torch.bfloat16
 
 
 # --- what is linear once something is held constant ------------------------------------------
