@@ -47,7 +47,7 @@ def share(value: float | None) -> str:
 def percent(value: float) -> str:
     """Whole percent, with one decimal below one: ``42 %``, ``0.4 %``."""
     share = 100 * value
-    digits = 1 if 0 < abs(share) < 1 else 0
+    digits = 1 if share and round(abs(share), 1) < 1 else 0
     return _typographic(f"{share:.{digits}f}") + "\u202f%"
 
 

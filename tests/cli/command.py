@@ -2,6 +2,7 @@
 
 import io
 import os
+import signal
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
@@ -60,7 +61,10 @@ def environment() -> dict[str, str]:
 
 
 def start(*arguments: Any, output: int = subprocess.PIPE) -> "subprocess.Popen[str]":
-    """A command in a process and a process group of its own."""
+    """A command in a process and a process group of its own, which hears Ctrl-C.
+
+    Tests that a shell runs in the background do not, and hand that down.
+    """
     return subprocess.Popen(
         [*COMMAND, *map(str, arguments)],
         env=environment(),
@@ -68,6 +72,7 @@ def start(*arguments: Any, output: int = subprocess.PIPE) -> "subprocess.Popen[s
         stderr=output,
         text=True,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 

@@ -60,6 +60,8 @@ def test_intervals_have_brackets_only_where_there_is_one() -> None:
 def test_percent() -> None:
     assert wording.percent(0.42).replace("\u202f", " ") == "42 %"
     assert wording.percent(0.004).replace("\u202f", " ") == "0.4 %"
+    assert wording.percent(0.0004).replace("\u202f", " ") == "0.0 %"
+    assert wording.percent(0.0096).replace("\u202f", " ") == "1 %"
     assert wording.percent(0.0).replace("\u202f", " ") == "0 %"
 
 
