@@ -15,11 +15,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from robustlab.core.interposition import OPERATIONS
+
 _CONVOLUTIONS: Final = (F.conv2d, torch.conv2d)
-_DEFAULTS: Final = {
-    "input": None, "weight": None, "bias": None, "stride": 1, "padding": 0, "dilation": 1,
-    "groups": 1,
-}  # fmt: skip
+_NAMES: Final = OPERATIONS[F.conv2d][1]
 _MANY: Final = 16
 _LARGE: Final = 20480  # numbers in a single image: with fewer PyTorch goes its own way anyhow
 
@@ -27,7 +26,8 @@ _LARGE: Final = 20480  # numbers in a single image: with fewer PyTorch goes its 
 class PointwiseByOneDNN(TorchFunctionMode):
     """While active, gives 1x1 convolutions of a few images a dilation, if oneDNN is there.
 
-    Values and derivatives are the same but for rounding. It must be the innermost mode.
+    Values and derivatives are the same but for rounding. It is no `Interposition`, which runs
+    what is done in place out of place: a forward pass has no need of that.
     """
 
     def __torch_function__(
@@ -39,16 +39,18 @@ class PointwiseByOneDNN(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         if func in _CONVOLUTIONS:
-            call = _DEFAULTS | dict(zip(_DEFAULTS, args, strict=False)) | dict(kwargs)
-            if _is_kept_from_onednn(call["input"], call["weight"], call["stride"], call["groups"]):
-                return func(*(call | {"dilation": 2}).values())
+            call = {**dict(zip(_NAMES, args, strict=False)), **kwargs}
+            if _is_kept_from_onednn(call):
+                return func(**{**call, "dilation": 2})
         return func(*args, **kwargs)
 
 
-def _is_kept_from_onednn(x: Tensor, weight: Tensor, stride: Any, groups: int) -> bool:
+def _is_kept_from_onednn(call: Mapping[str, Any]) -> bool:
+    x: Tensor = call["input"]
     if x.dtype != torch.float32 or x.device.type != "cpu" or x.ndim != 4:
         return False
-    pointwise = weight.shape[2:] == (1, 1) and groups == 1
+    pointwise = call["weight"].shape[2:] == (1, 1) and call.get("groups", 1) == 1
+    stride = call.get("stride", 1)
     strides = stride if isinstance(stride, Sequence) else (stride,)
     few = 1 < len(x) < _MANY or (len(x) == 1 and x.numel() > _LARGE)
     return pointwise and set(strides) == {1} and few and torch.backends.mkldnn.is_available()

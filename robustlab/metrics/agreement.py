@@ -256,14 +256,13 @@ def _ssim(x: Tensor, y: Tensor, data_range: float | None) -> Tensor:
     """Mean SSIM of one pair ``[H,W]``; without a range, that of the pair."""
     # SSIM does not change if maps and range are scaled together, nor do variances if a map is
     # shifted: so neither overflow nor, where a map is flat, cancellation needs to happen.
+    (low_x, high_x), (low_y, high_y) = x.aminmax(), y.aminmax()
+    low, high = torch.minimum(low_x, low_y), torch.maximum(high_x, high_y)
     smallest = torch.finfo(x.dtype).smallest_normal
-    unit = torch.maximum(x.abs().amax(), y.abs().amax()).clamp(min=data_range or smallest)
+    unit = torch.maximum(-low, high).clamp(min=data_range or smallest)
     unit = unit / (2 * unit.frexp().mantissa)  # a power of two, so that nothing is rounded
+    spread = high / unit - low / unit if data_range is None else data_range / unit
     x, y = x / unit, y / unit
-    if data_range is None:
-        spread = torch.maximum(x.amax(), y.amax()) - torch.minimum(x.amin(), y.amin())
-    else:
-        spread = data_range / unit
     level_x, level_y = x.mean(), y.mean()
     # Only the sum of the two variances is needed: four planes to blur instead of five.
     planes = x.new_empty(4, *x.shape)

@@ -104,8 +104,9 @@ def unit_peak(maps: Tensor) -> Tensor:
 def minmax(maps: Tensor) -> Tensor:
     """Each map scaled to [0, 1]; a constant map becomes 0."""
     low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
-    if not bool(torch.isfinite(high - low).all()):
-        half = torch.where(torch.isfinite(high - low), 1.0, 0.5)
+    fits = torch.isfinite(high - low)
+    if not bool(fits.all()):
+        half = torch.where(fits, 1.0, 0.5)
         maps, low, high = maps * half, low * half, high * half
     return divided(maps - low, high - low)
 

@@ -250,14 +250,6 @@ def test_a_batch_norm_has_a_quick_way_back_to_the_same_gradient(kind, memory):
     torch.testing.assert_close(*gradients, **EXACT)
 
 
-def test_a_batch_norm_of_half_precision_keeps_its_type():
-    norm, leaf = nn.BatchNorm2d(4).eval(), torch.randn(2, 4, 5, 5).bfloat16().requires_grad_()
-    with cheap_first_order():
-        value = norm(leaf)
-    (gradient,) = torch.autograd.grad(value.sum(), leaf)
-    assert gradient.dtype == value.dtype == torch.bfloat16
-
-
 # --- what is linear once something is held constant ------------------------------------------
 
 
