@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from robustlab.core.errors import InvalidInput
 from robustlab.core.interposition import Interposition, Phase
 from robustlab.core.linear import cheap_first_order, cheap_second_order
-from robustlab.core.pointwise import PointwiseByOneDNN
+from robustlab.core.pointwise import quick_pointwise
 from robustlab.core.score import Score, check_targets, score_of
 from robustlab.core.wrapping import Wrapper
 
@@ -64,7 +64,7 @@ def _run_once(model: nn.Module, images: Tensor) -> Tensor:
     if core in _PLAIN_MEMORY:
         return model(images.clone(memory_format=torch.contiguous_format))
     try:
-        with PointwiseByOneDNN():
+        with quick_pointwise(images):
             return model(fast_layout(images))
     except RuntimeError as error:
         if "view size is not compatible" not in str(error):

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.profiler import ProfilerActivity, profile
 
-from robustlab.core.pointwise import PointwiseByOneDNN
+from robustlab.core.pointwise import PointwiseByOneDNN, quick_pointwise
 from robustlab.core.streaming import fast_layout, input_gradient, logits_of
 from robustlab.core.threads import one_thread
 from tests.nets import seeded
@@ -76,6 +76,13 @@ UNTOUCHED = {
 @pytest.mark.parametrize("case", UNTOUCHED)
 def test_others_are_left_alone(case):
     assert dilation_of(lambda: UNTOUCHED[case](IMAGES)) in (1, (1, 1))
+
+
+def test_the_mode_is_there_for_few_images_only():
+    few = torch.rand(15, 3, 4, 4)
+    assert isinstance(quick_pointwise(few), PointwiseByOneDNN)
+    for others in (few.double(), few.repeat(2, 1, 1, 1)):
+        assert not isinstance(quick_pointwise(others), PointwiseByOneDNN)
 
 
 def narrow():
