@@ -2,9 +2,10 @@
 
 A forward and a gradient pass as the lab runs them, and the same without
 `robustlab.core.pointwise`, of one to sixteen images, in one run, interleaved; medians of
-processor time on one thread.
+processor time on one thread. With ``--plain-memory`` as for a model that cannot take
+channels-last images.
 
-    python -m benchmarks.pointwise [--models efficientnet_lite0 torchvision:resnet50 ...]
+    python -m benchmarks.pointwise [--models efficientnet_lite0 ...] [--plain-memory]
 """
 
 import argparse
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 from benchmarks.timing import Job, timed
 from robustlab import models
+from robustlab.core import streaming
 from robustlab.core.memory import keep_memory
 from robustlab.core.streaming import input_gradient, run_model
 from robustlab.core.threads import one_thread
@@ -35,12 +37,15 @@ def main() -> None:
     )
     parser.add_argument("--models", nargs="+", default=MODELS)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--plain-memory", action="store_true")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")
     keep_memory()
     print(f"{'model':<28}{'images':>7}{'pass':>10}{'without ms':>12}{'with ms':>10}{'ratio':>8}")
     for name in arguments.models:
         model = models.load(name, **({"weights": "none"} if ":" in name else {}))
+        if arguments.plain_memory:
+            streaming._PLAIN_MEMORY.add(model)
         with one_thread(), frozen(model):
             for count in COUNTS:
                 _print(name, model, count, arguments.repeats)
@@ -66,7 +71,7 @@ def _print(name: str, model: nn.Module, count: int, repeats: int) -> None:
 
 def _without(run: Callable[[], Tensor]) -> Callable[[], Tensor]:
     def plain() -> Tensor:
-        with mock.patch("robustlab.core.streaming.quick_pointwise", nullcontext):
+        with mock.patch.object(streaming, "quick_pointwise", nullcontext):
             return run()
 
     return plain

@@ -2,26 +2,34 @@
 
 All explain EfficientNet-Lite0 by integrated gradients at the same copies of the photographs, so
 the figures must be the same, too. quantus takes part where it is installed: ``pip install
-quantus`` into an environment of its own, with robustlab beside it on PYTHONPATH. Medians of
-interleaved repeats; one thread and processor time; ratios are what counts. "differs" is the
-largest difference of a figure from ours.
+quantus`` into an environment of its own, with robustlab beside it on PYTHONPATH. Each works in a
+process of its own, as it comes: their batches of hundreds of images are fetched from the system
+page by page, in every pass, which is part of what they cost. ``--keep-memory`` tells the C library
+of all of them not to give memory back, as the command ``robustlab`` does for itself. Medians of
+interleaved repeats; one thread and processor time, the system's included; ratios are what counts.
+"differs" is the largest difference of a figure from ours.
 
-    python -m benchmarks.sensitivity [--images 4] [--samples 4] [--steps 16] [--json FILE]
+    python -m benchmarks.sensitivity [--images 4] [--samples 2] [--steps 16] [--keep-memory]
 """
 
 import argparse
 import json
+import resource
+import statistics
+import subprocess
+import sys
 import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import torch
 from torch import Tensor
 
 from attacks.explanation.climbing import climb_to
-from benchmarks.timing import Job, timed
 from robustlab import data, explainers, metrics, models
 from robustlab.core.judge import pose
 from robustlab.core.memory import keep_memory
@@ -30,6 +38,9 @@ from robustlab.core.streaming import fast_layout, micro_batch
 from robustlab.core.threads import one_thread
 from robustlab.core.types import Problem
 from robustlab.core.untouched import frozen
+
+Run = Callable[[], Any]
+MEASURED: Final = ("seconds", "system_seconds", "peak_gib")
 
 
 @dataclass(frozen=True)
@@ -57,55 +68,91 @@ class Setting:
 
 
 def main() -> None:
-    """Measure, print, and store where asked."""
+    """Measure, print, and store where asked; with ``--only`` one of them, in this process."""
     arguments = _arguments()
-    warnings.filterwarnings("ignore")
-    keep_memory()
-    with one_thread():
-        rows = _bench(arguments)
+    if arguments.only is not None:
+        print(json.dumps(_measured(arguments)))
+        return
+    rows = _bench(arguments)
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
 
 
 def _bench(arguments: argparse.Namespace) -> list[dict[str, object]]:
-    setting = Setting.of(arguments.images, arguments.samples, arguments.steps)
-    jobs = [_ours(setting), *_captum(setting)]
-    if find_spec("quantus"):
-        jobs.append(_quantus(setting))
-    with frozen(setting.problem.model):
-        found, seconds = timed(jobs, arguments.repeats)
-    count = len(setting.problem.images)
-    print(f"{count} images, {arguments.samples} copies, {arguments.steps} steps")
-    print(f"{'who':<26}{'s an image':>12}{'times ours':>12}{'differs':>10}")
+    whos = [who for who in CONTENDERS if who != QUANTUS or find_spec("quantus")]
+    rounds: dict[str, list[dict[str, Any]]] = {who: [] for who in whos}
+    for number in range(arguments.repeats):
+        print(f"round {number + 1} of {arguments.repeats}", file=sys.stderr, flush=True)
+        for who in whos:
+            rounds[who].append(_in_its_own_process(who))
+    ours = rounds[OURS]
     rows: list[dict[str, object]] = []
-    for job, value, taken in zip(jobs, found, seconds, strict=True):
-        each, ratio = taken / count, taken / seconds[0]
-        differs = float((torch.as_tensor(value).double() - found[0]).abs().max())
-        print(f"{job.who:<26}{each:>12.2f}{ratio:>12.2f}{differs:>10.1g}", flush=True)
-        rows.append({"metric": job.what, "who": job.who, "seconds": each,
-                     "times_ours": ratio, "differs": differs})  # fmt: skip
+    for who, runs in rounds.items():
+        row = {name: statistics.median(run[name] for run in runs) for name in MEASURED}
+        row["times_ours"] = row["seconds"] / statistics.median(run["seconds"] for run in ours)
+        found, reference = (torch.tensor(r[0]["found"]) for r in (runs, ours))
+        rows.append({"who": who, **row, "differs": float((found - reference).abs().max())})
+    _print(arguments, rows)
     return rows
 
 
-def _ours(setting: Setting) -> Job:
-    return Job(
-        "robustlab", "max_sensitivity", lambda: setting.metric.examine(setting.problem, climb_to)
-    )
+def _print(arguments: argparse.Namespace, rows: Sequence[Mapping[str, object]]) -> None:
+    print(f"{arguments.images} images, {arguments.samples} copies, {arguments.steps} steps")
+    print(f"{'who':<22}{'s an image':>12}{'in the system':>15}{'peak GiB':>10}"
+          f"{'times ours':>12}{'differs':>10}")  # fmt: skip
+    for row in rows:
+        print("{who:<22}{seconds:>12.2f}{system_seconds:>15.2f}{peak_gib:>10.1f}"
+              "{times_ours:>12.2f}{differs:>10.1g}".format(**row))  # fmt: skip
 
 
-def _captum(setting: Setting) -> list[Job]:
+def _in_its_own_process(who: str) -> dict[str, Any]:
+    """What `_measured` says there, with the arguments of this one."""
+    command = [sys.executable, "-m", "benchmarks.sensitivity", *sys.argv[1:], "--only", who]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)  # noqa: S603
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def _measured(arguments: argparse.Namespace) -> dict[str, object]:
+    """Figures, seconds an image and memory of one of them; a first round warms up."""
+    warnings.filterwarnings("ignore")
+    if arguments.keep_memory:
+        keep_memory()
+    with one_thread():
+        setting = Setting.of(arguments.images, arguments.samples, arguments.steps)
+        run = CONTENDERS[arguments.only](setting)
+        with frozen(setting.problem.model):
+            run()
+            before = resource.getrusage(resource.RUSAGE_SELF)
+            found = run()
+            after = resource.getrusage(resource.RUSAGE_SELF)
+    user, system = after.ru_utime - before.ru_utime, after.ru_stime - before.ru_stime
+    return {
+        "found": torch.as_tensor(found).double().tolist(),
+        "seconds": (user + system) / arguments.images,
+        "system_seconds": system / arguments.images,
+        "peak_gib": after.ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20),
+    }
+
+
+def _ours(setting: Setting) -> Run:
+    return lambda: setting.metric.examine(setting.problem, climb_to)
+
+
+def _captum(setting: Setting, tuned: bool = False) -> Run:
     from captum.attr import IntegratedGradients
     from captum.metrics import sensitivity_max
 
     problem = setting.problem
     theirs = IntegratedGradients(problem.model)
+    x = fast_layout(problem.images) if tuned else problem.images
+    size = micro_batch(x) if tuned else None
 
     def copies(inputs: Tensor) -> Tensor:
         """Captum hands each image out several times in a row."""
         repeated = len(inputs) // len(problem.ids)
         return inputs + torch.stack([setting.noise() for _ in range(repeated)], 1).flatten(0, 1)
 
-    def measure(x: Tensor, size: int | None) -> Tensor:
+    def measure() -> Tensor:
         setting.used.clear()
         return sensitivity_max(
             lambda inputs, target: theirs.attribute(
@@ -114,15 +161,10 @@ def _captum(setting: Setting) -> list[Job]:
             x, perturb_func=copies, n_perturb_samples=setting.metric.samples, norm_ord=2,
             max_examples_per_batch=len(x), target=problem.targets)  # fmt: skip
 
-    plain = problem.images
-    return [
-        Job("captum (defaults)", "sensitivity_max", lambda: measure(plain, None)),
-        Job("captum (tuned)", "sensitivity_max",
-            lambda: measure(fast_layout(plain), micro_batch(plain))),
-    ]  # fmt: skip
+    return measure
 
 
-def _quantus(setting: Setting) -> Job:
+def _quantus(setting: Setting) -> Run:
     """Its metric as it comes, but for raw values and our copies; captum's maps."""
     import quantus
     from captum.attr import IntegratedGradients
@@ -150,7 +192,16 @@ def _quantus(setting: Setting) -> Job:
             model=problem.model, x_batch=x, y_batch=y, a_batch=clean,
             explain_func=lambda model, inputs, targets, **_: maps(inputs, targets))  # fmt: skip
 
-    return Job("quantus with captum", "MaxSensitivity", measure)
+    return measure
+
+
+OURS, QUANTUS = "robustlab", "quantus with captum"
+CONTENDERS: Final[Mapping[str, Callable[[Setting], Run]]] = {
+    OURS: _ours,
+    "captum (defaults)": _captum,
+    "captum (tuned)": partial(_captum, tuned=True),
+    QUANTUS: _quantus,
+}
 
 
 def _arguments() -> argparse.Namespace:
@@ -158,9 +209,11 @@ def _arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--images", type=int, default=4)
-    parser.add_argument("--samples", type=int, default=4)
+    parser.add_argument("--samples", type=int, default=2)
     parser.add_argument("--steps", type=int, default=16)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--keep-memory", action="store_true")
+    parser.add_argument("--only", choices=CONTENDERS, help=argparse.SUPPRESS)
     parser.add_argument("--json", type=Path)
     return parser.parse_args()
 

@@ -13,6 +13,9 @@
     result.drift("top_k_intersection", k=1000)                       # [B]
     rl.examine(model, gradient, batch, rl.metrics.build("max_sensitivity"))  # [B]
 
+On Linux ``rl.keep_memory()`` beforehand makes all of this quicker, in a process that is your own:
+freed memory is kept for the next pass (the command ``robustlab`` does so itself).
+
 Rooms are imported when they are first used, so ``import robustlab`` is instant.
 """
 
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from robustlab import data, explainers, metrics, models, training
     from robustlab.core.batch import Batch
     from robustlab.core.budget import Budget
+    from robustlab.core.memory import keep_memory
     from robustlab.lab.api import AttackResult, attack, examine, explain
 
 __version__ = "0.1.0"
@@ -45,6 +49,7 @@ _HOMES = {
     "attack": "robustlab.lab.api",
     "examine": "robustlab.lab.api",
     "explain": "robustlab.lab.api",
+    "keep_memory": "robustlab.core.memory",
 }
 
 __all__ = [
@@ -57,6 +62,7 @@ __all__ = [
     "examine",
     "explain",
     "explainers",
+    "keep_memory",
     "metrics",
     "models",
     "training",

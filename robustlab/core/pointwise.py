@@ -2,8 +2,8 @@
 
 With one thread and fewer than 16 images PyTorch does them by hand (``use_mkldnn`` in its
 ATen/native/Convolution.cpp), unless they have a stride, a dilation or groups; and its comment
-says that this is faster. With images in channels-last memory oneDNN is 1.4 times as fast
-through a whole network of today, forwards and backwards (``python -m benchmarks.pointwise``).
+says that this is faster. oneDNN is up to 1.4 times as fast through a whole network of today,
+forwards and backwards, in either layout of memory (``python -m benchmarks.pointwise``).
 A dilation means nothing to a 1x1 kernel, but changes PyTorch's mind.
 """
 

@@ -61,16 +61,16 @@ def _run_once(model: nn.Module, images: Tensor) -> Tensor:
     core = model
     while isinstance(core, Wrapper):
         core = core.inner
-    if core in _PLAIN_MEMORY:
-        return model(images.clone(memory_format=torch.contiguous_format))
-    try:
-        with quick_pointwise(images):
+    with quick_pointwise(images):
+        if core in _PLAIN_MEMORY:
+            return model(images.clone(memory_format=torch.contiguous_format))
+        try:
             return model(fast_layout(images))
-    except RuntimeError as error:
-        if "view size is not compatible" not in str(error):
-            raise
-        _PLAIN_MEMORY.add(core)
-        raise NeedsPlainMemory from error
+        except RuntimeError as error:
+            if "view size is not compatible" not in str(error):
+                raise
+            _PLAIN_MEMORY.add(core)
+            raise NeedsPlainMemory from error
 
 
 def again(run: Callable[P, T]) -> Callable[P, T]:
