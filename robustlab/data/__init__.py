@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from robustlab.core.batch import make_batch as from_tensors
@@ -18,7 +19,7 @@ from robustlab.data.photos import Photos
 from robustlab.data.sampled import Fashion3k, Mnist1k
 from robustlab.data.torchvision_sets import Cifar10, Cifar100, FashionMnist, Mnist, Svhn
 
-__all__ = ["DATASETS", "Box", "Dataset", "from_tensors", "load"]
+__all__ = ["DATASETS", "Box", "Dataset", "from_tensors", "is_folder", "load"]
 
 DATASETS: Final[Mapping[str, type[Source]]] = {
     "photos": Photos,
@@ -35,9 +36,10 @@ DATASETS: Final[Mapping[str, type[Source]]] = {
 }
 
 
-def load(name: str, **options: Any) -> Dataset:
-    """Load the data set ``name``; its options are the fields of ``DATASETS[name]``.
+def load(name: str | Path, **options: Any) -> Dataset:
+    """Load the data set ``name``, or the pictures in a folder of that name.
 
+    Its options are the fields of ``DATASETS[name]``, of a folder those of ``image_folder``.
     Nothing is downloaded unless an option asks for it, and images are decoded only when a
     batch is taken.
 
@@ -46,8 +48,22 @@ def load(name: str, **options: Any) -> Dataset:
             wrong type or range, or files that are missing or broken.
         MissingDependency: the package that ships the data is not installed.
     """
-    source = build(DATASETS, "data", name, options)
+    kind = str(name)
+    if is_folder(name):
+        if "path" in options:
+            raise InvalidInput("image_folder.path", "the folder is already in the name")
+        kind, options = "image_folder", {**options, "path": name}
+    source = build(DATASETS, "data", kind, options)
     try:
         return source.load()
     except InvalidInput as error:
-        raise error.within(name) from error.__cause__
+        raise error.within(kind) from error.__cause__
+
+
+def is_folder(name: str | Path) -> bool:
+    """Whether this is a folder of pictures and not a data set's name: it is a path, has a slash
+    in it, or there is such a folder and no such data set.
+    """
+    if isinstance(name, Path) or "/" in name:
+        return True
+    return name not in DATASETS and Path(name).is_dir()

@@ -14,7 +14,7 @@ from robustlab.models.small_cnn import SmallCnn
 from robustlab.models.small_resnet import SmallResnet
 from robustlab.models.small_vit import SmallVit
 from robustlab.models.timm_models import TimmModel
-from robustlab.models.torchvision_models import TorchvisionModel
+from robustlab.models.torchvision_models import TorchvisionModel, torchvision_archs
 from robustlab.models.zoo import ZooModel
 
 __all__ = ["MODELS", "Classifier", "load"]
@@ -59,6 +59,9 @@ def load(name: str, **options: Any) -> Classifier:
 def _recipe(name: str, options: Mapping[str, Any]) -> Recipe:
     family, colon, arch = name.partition(":")
     entry = f"{family}:{_ANY}"
+    if name not in MODELS and name in torchvision_archs():
+        remedy = f"did you mean 'torchvision:{name}'? known: {', '.join(sorted(MODELS))}"
+        raise InvalidInput("model", f"unknown name {name!r}", remedy)
     if not colon or entry not in MODELS:
         return build(MODELS, "model", name, options)
     if "arch" in options:

@@ -21,6 +21,12 @@ _PORTED = ("googlenet", "inception_v3")
 _FIXED_SIZE = ("vit_", "maxvit_")
 
 
+def torchvision_archs() -> list[str]:
+    """Names of its image classifiers."""
+    models = import_torchvision().models
+    return list(models.list_models(module=models))
+
+
 @dataclass(frozen=True)
 class TorchvisionModel:
     """One classifier of ``torchvision.models``.
@@ -52,7 +58,7 @@ class TorchvisionModel:
                 unsafe, broken or made for another network.
         """
         models = import_torchvision().models
-        check_arch("torchvision.models", self.arch, models.list_models(module=models))
+        check_arch("torchvision.models", self.arch, torchvision_archs())
         members = {member.name: member for member in models.get_model_weights(self.arch)}
         official = members.get(str(self.weights))
         if self.weights is None:

@@ -2,9 +2,11 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 import robustlab.data as data
 from robustlab.core.errors import InvalidInput, MissingDependency
@@ -22,11 +24,25 @@ from robustlab.data.package_files import package_file
         ("mnist_5k", {"limit": 0}, r"mnist_5k\.limit: must be at least 1"),
         ("mnist", {}, r"mnist\.root.*needs this option"),
         ("image_folder", {"path": "/no/such"}, r"image_folder\.path: /no/such does not exist"),
+        ("no/such", {}, r"image_folder\.path: no/such does not exist"),
+        ("no/such", {"path": "x"}, r"image_folder\.path: the folder is already in the name"),
     ],
 )
 def test_misuse_names_the_field(name, options, words):
     with pytest.raises(InvalidInput, match=words):
         data.load(name, **options)
+
+
+def test_a_folder_is_its_own_name_unless_a_data_set_has_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine", "photos"):
+        Path(name).mkdir()
+        Image.new("RGB", (9, 9)).save(Path(name) / "black.png")
+    for name in ("mine", Path("mine"), "./mine", "./photos", Path("photos"), tmp_path / "photos"):
+        batch = data.load(name, size=5).batch()
+        assert batch.ids == ("black.png",) and batch.images.shape == (1, 3, 5, 5)
+    assert data.load("photos").batch(1).ids != ("black.png",)
+    assert data.is_folder("./photos") and not data.is_folder("photos")
 
 
 def test_from_tensors_makes_a_batch():

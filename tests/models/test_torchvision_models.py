@@ -128,6 +128,7 @@ def test_a_failed_download_says_what_else_helps(monkeypatch):
     ("name", "options", "words"),
     [
         ("torchvision:resnet81", {}, r"no image classifier 'resnet81'; did you mean resnet18"),
+        ("resnet18", {}, "did you mean 'torchvision:resnet18'"),
         ("torchvision:", {}, "no image classifier ''"),
         ("torchvison:resnet18", {}, "did you mean 'torchvision:NAME'"),
         (NAME, {"weights": "IMAGENET1K_V9"}, "known: none, IMAGENET1K_V1, or a file"),
