@@ -15,6 +15,7 @@ from robustlab.metrics.pairs import (
     cosine,
     divided,
     dot,
+    in_range,
     is_constant,
     minmax,
     peak,
@@ -113,8 +114,8 @@ class MeanSquaredError:
         return by_parts(clean, perturbed, self._of)
 
     def _of(self, a: Tensor, b: Tensor) -> Tensor:
-        a, b = _scaled(a, self.scale), _scaled(b, self.scale)
-        return (a - b).square().mean((1, 2)).clamp(max=LARGEST)
+        apart = _scaled(a, self.scale) - _scaled(b, self.scale)
+        return (dot(apart, apart) / a.shape[1:].numel()).clamp(max=LARGEST)
 
     def chance(self, pixels: int) -> float | None:
         """None: depends on the maps' values."""
@@ -235,15 +236,22 @@ def _harmless(maps: Tensor, squares: Tensor) -> bool:
     nearly always, and cheaper to see than to scale the maps.
     """
     flat = maps[:, 0, 0].square() * maps.shape[1:].numel()  # 1e-30 of it are rounding
-    return bool(((squares > 1e-20 * flat) & (squares > 1e-150) & (squares < 1e150)).all())
+    return in_range(squares) and bool((squares > 1e-20 * flat).all())
 
 
 def _cosine(a: Tensor, b: Tensor) -> Tensor:
+    a2, b2 = dot(a, a), dot(b, b)
+    if in_range(a2) and in_range(b2):
+        return (dot(a, b) / (a2 * b2).sqrt()).clamp(-1.0, 1.0)
     undefined = (torch.minimum(peak(a), peak(b)) == 0).flatten()
     return settle(cosine(unit_peak(a), unit_peak(b)), undefined, a, b)
 
 
 def _relative_l2(a: Tensor, b: Tensor) -> Tensor:
+    apart = a - b
+    a2, apart2 = dot(a, a), dot(apart, apart)
+    if in_range(a2) and in_range(apart2):
+        return (apart2 / a2).sqrt()
     base = torch.where(peak(a) > 0, a, b)
     # Lengths are taken of maps scaled to a peak near 1, so that no square overflows.
     joint = torch.maximum(peak(a), peak(b))

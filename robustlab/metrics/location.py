@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from robustlab.core.tables import check_choice
-from robustlab.metrics.pairs import by_parts, unit_peak
+from robustlab.metrics.pairs import by_parts, divided
 
 Ground = Literal["euclidean", "city_block"]
 
@@ -96,11 +96,11 @@ def _apart(a: Tensor, b: Tensor) -> Tensor:
 def _center(maps: Tensor) -> Tensor:
     """Row and column ``[B,2]`` of each map's centre of mass."""
     weight = _weight(maps)
+    by_row, by_column = weight.sum(2), weight.sum(1)
     rows = torch.arange(maps.shape[1], dtype=maps.dtype, device=maps.device)
     columns = torch.arange(maps.shape[2], dtype=maps.dtype, device=maps.device)
-    row = (weight.sum(2) * rows).sum(1)
-    column = (weight.sum(1) * columns).sum(1)
-    return torch.stack([row, column], 1) / weight.sum((1, 2)).unsqueeze(1)
+    centers = torch.stack([(by_row * rows).sum(1), (by_column * columns).sum(1)], 1)
+    return centers / by_row.sum(1, keepdim=True)
 
 
 def _mass(maps: Tensor) -> Tensor:
@@ -110,6 +110,9 @@ def _mass(maps: Tensor) -> Tensor:
 
 
 def _weight(maps: Tensor) -> Tensor:
-    """|m| over its largest; 1 everywhere for an all-zero map."""
-    weight = unit_peak(maps).abs()
-    return torch.where(weight.amax((1, 2), keepdim=True) == 0, 1.0, weight)
+    """|m|, scaled where its sum is near an end of the numbers; 1 everywhere for an all-zero map."""
+    weight = maps.abs()
+    largest = weight.amax((1, 2), keepdim=True)
+    if bool(((largest > 1e-250) & (largest < 1e250)).all()):
+        return weight
+    return torch.where(largest == 0, 1.0, divided(weight, largest))

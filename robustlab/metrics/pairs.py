@@ -128,6 +128,13 @@ def dot(a: Tensor, b: Tensor) -> Tensor:
     return (a * b).sum((1, 2))
 
 
+def in_range(squares: Tensor) -> bool:
+    """Whether no sum of squares has under- or overflown: nearly always, and cheaper to see than
+    to scale the maps first.
+    """
+    return bool(((squares > 1e-150) & (squares < 1e150)).all())
+
+
 def slices(maps: Tensor) -> list[slice]:
     """Parts of a batch: a few maps at a time, so that what is made of them stays in the cache,
     or on another device as many as do not take too much of its memory.
