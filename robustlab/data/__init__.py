@@ -64,6 +64,6 @@ def is_folder(name: str | Path) -> bool:
     """Whether this is a folder of pictures and not a data set's name: it is a path, has a slash
     in it, or there is such a folder and no such data set.
     """
-    if isinstance(name, Path) or "/" in name:
+    if isinstance(name, Path) or "/" in str(name):
         return True
-    return name not in DATASETS and Path(name).is_dir()
+    return name not in DATASETS and Path(str(name)).is_dir()

@@ -59,7 +59,7 @@ def load(name: str, **options: Any) -> Classifier:
 def _recipe(name: str, options: Mapping[str, Any]) -> Recipe:
     family, colon, arch = name.partition(":")
     entry = f"{family}:{_ANY}"
-    if name not in MODELS and name in torchvision_archs():
+    if not colon and name not in MODELS and name in torchvision_archs():
         remedy = f"did you mean 'torchvision:{name}'? known: {', '.join(sorted(MODELS))}"
         raise InvalidInput("model", f"unknown name {name!r}", remedy)
     if not colon or entry not in MODELS:

@@ -17,6 +17,7 @@ from robustlab.data.package_files import package_file
     ("name", "options", "words"),
     [
         ("fotos", {}, "did you mean 'photos'"),
+        (3, {}, "unknown name '3'"),
         ("photos", {"sise": 64}, r"photos\.sise.*did you mean 'size'"),
         ("photos", {"size": 0}, r"photos\.size: must be at least 1"),
         ("photos", {"size": "large"}, r"photos\.size"),
