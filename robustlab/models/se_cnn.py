@@ -1,15 +1,13 @@
 """A convolutional network with squeeze-and-excitation: gates that weigh the channels."""
 
 from dataclasses import dataclass
-from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from robustlab.models.classifier import Classifier, at_least
-from robustlab.models.seeding import seeded
-from robustlab.models.shipped import give_weights
+from robustlab.models.any_size import AnySize
 
 _WIDTHS = (20, 40, 80)
 
@@ -63,35 +61,8 @@ def _stage(before: int, after: int, stride: int) -> nn.Sequential:
 
 
 @dataclass(frozen=True)
-class SeCnn:
-    """``SeCnnNet`` without normalisation.
+class SeCnn(AnySize):
+    """``SeCnnNet`` without normalisation; its options are those of `AnySize`."""
 
-    Attributes:
-        weights: "mnist_5k" (shipped), "none" (random) or a .safetensors or .pth file.
-        seed: of random weights.
-        in_channels, classes: shape of the network.
-        image_size: the size it is meant for; other sizes work as well.
-    """
-
-    weights: str | Path = "mnist_5k"
-    seed: int = 0
-    in_channels: int = 1
-    classes: int = 10
-    image_size: int = 28
-
-    def __post_init__(self) -> None:
-        at_least("in_channels", self.in_channels, 1)
-        at_least("classes", self.classes, 2)
-        at_least("image_size", self.image_size, 4)
-
-    def load(self, name: str) -> Classifier:
-        """Build it with its weights.
-
-        Raises:
-            InvalidInput: weights that are missing or do not fit.
-        """
-        with seeded(self.seed):
-            net = SeCnnNet(self.in_channels, self.classes)
-        give_weights(net, "se_cnn", self.weights)
-        size = (self.in_channels, self.image_size, self.image_size)
-        return Classifier(net, 0, 1, self.classes, input_size=size, name=name).eval()
+    network: ClassVar = SeCnnNet
+    arch: ClassVar = "se_cnn"
