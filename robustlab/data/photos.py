@@ -141,7 +141,7 @@ BOX: Final = MappingProxyType({photo.id: photo.box for photo in PHOTOS})
 
 @dataclass(frozen=True)
 class Photos:
-    """The photographs of ``PHOTOS`` as RGB squares.
+    """Photographs that come with scikit-image, scikit-learn and matplotlib, as RGB squares.
 
     Attributes:
         size: side of the images in pixels.

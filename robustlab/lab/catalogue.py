@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Mapping
+from inspect import cleandoc
 from math import isfinite
 from typing import Any
 
@@ -103,7 +104,7 @@ def describe(name: str) -> tuple[str, str]:
     """
     for section, table in tables().items():
         if name in table:
-            return f"{section}: {name}", (table[name].__doc__ or "").strip()
+            return f"{section}: {name}", _text(section, name, table[name])
     if name.removeprefix("zoo:") in zoo.zoo():
         return f"models: {name}", json.dumps(zoo.card(name.removeprefix("zoo:")), indent=2)
     if name in experiments() or name.endswith((".yaml", ".yml")):
@@ -111,6 +112,27 @@ def describe(name: str) -> tuple[str, str]:
         return f"experiment: {path}", path.read_text(encoding="utf-8").strip()
     known = [n for table in tables().values() for n in table] + list(experiments())
     raise InvalidInput("name", f"nothing is called {name!r}", nearest(name, known))
+
+
+def _text(section: str, name: str, cls: type) -> str:
+    """What a component says of itself, what it shares with others, and its defaults."""
+    shared = (vars(base)["__doc__"] for base in cls.__mro__[1:] if _has_options(base))
+    parts = [cleandoc(doc) for doc in (cls.__doc__ or "", *shared)]
+    options = card(section, name, cls)["options"]
+    if options:
+        lines = (f"    {key}: {_yaml(value)}" for key, value in options.items())
+        parts.append("\n".join(["Defaults:", *lines]))
+    return "\n\n".join(parts)
+
+
+def _has_options(base: type) -> bool:
+    """Whether a dataclass describes options of its own."""
+    return "__dataclass_params__" in vars(base) and "\n" in (vars(base)["__doc__"] or "")
+
+
+def _yaml(value: Any) -> str:
+    """As an experiment's file would have it."""
+    return value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
 
 
 def _default(option: dataclasses.Field[Any]) -> Any:

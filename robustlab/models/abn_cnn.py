@@ -75,7 +75,7 @@ def _stage(before: int, after: int, stride: int) -> nn.Sequential:
 
 @dataclass(frozen=True)
 class AbnCnn(AnySize):
-    """``AbnCnnNet`` without normalisation; its options are those of `AnySize`."""
+    """An attention branch network, gated by the maps of its own classes: ``AbnCnnNet``."""
 
     network: ClassVar = AbnCnnNet
     arch: ClassVar = "abn_cnn"

@@ -13,7 +13,7 @@ from robustlab.models.shipped import give_weights
 
 @dataclass(frozen=True)
 class AnySize:
-    """A recipe for ``network(in_channels, classes)``, without normalisation.
+    """A network of the project without normalisation, for images of any size.
 
     Attributes:
         weights: "mnist_5k" (shipped), "none" (random) or a .safetensors or .pth file.

@@ -80,7 +80,7 @@ def _stage(before: int, after: int, stride: int) -> nn.Sequential:
 
 @dataclass(frozen=True)
 class CbamCnn(AnySize):
-    """``CbamCnnNet`` without normalisation; its options are those of `AnySize`."""
+    """CBAM, gates that weigh the channels, then the positions: ``CbamCnnNet``."""
 
     network: ClassVar = CbamCnnNet
     arch: ClassVar = "cbam_cnn"

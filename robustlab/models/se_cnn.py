@@ -62,7 +62,7 @@ def _stage(before: int, after: int, stride: int) -> nn.Sequential:
 
 @dataclass(frozen=True)
 class SeCnn(AnySize):
-    """``SeCnnNet`` without normalisation; its options are those of `AnySize`."""
+    """Squeeze-and-excitation, gates that weigh the channels: ``SeCnnNet``."""
 
     network: ClassVar = SeCnnNet
     arch: ClassVar = "se_cnn"

@@ -49,7 +49,9 @@ def _activation(beta: float | None) -> nn.Module:
 
 @dataclass(frozen=True)
 class SmallCnn:
-    """``SmallCnnNet`` without normalisation.
+    """Two convolutions and two linear layers, the papers' small network for digits.
+
+    ``SmallCnnNet`` without normalisation.
 
     Attributes:
         weights: "mnist_5k" (shipped), "none" (random) or a .safetensors or .pth file.

@@ -57,7 +57,7 @@ class SmallResnetNet(nn.Module):
 
 @dataclass(frozen=True)
 class SmallResnet(AnySize):
-    """``SmallResnetNet`` without normalisation; its options are those of `AnySize`."""
+    """A residual network with batch norm, small enough to train in a minute: ``SmallResnetNet``."""
 
     network: ClassVar = SmallResnetNet
     arch: ClassVar = "small_resnet"

@@ -78,7 +78,9 @@ class SmallVitNet(nn.Module):
 
 @dataclass(frozen=True)
 class SmallVit:
-    """``SmallVitNet`` without normalisation.
+    """A vision transformer small enough to train on a few thousand digits.
+
+    ``SmallVitNet`` without normalisation.
 
     Attributes:
         weights: "mnist_5k" (shipped), "none" (random) or a .safetensors or .pth file.

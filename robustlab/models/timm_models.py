@@ -21,7 +21,7 @@ _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 @dataclass(frozen=True)
 class TimmModel:
-    """One classifier of timm.
+    """Any image classifier of timm: ``timm:resnet18.a1_in1k``.
 
     Attributes:
         arch: its name there, with or without the tag of its weights

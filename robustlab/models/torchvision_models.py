@@ -29,7 +29,7 @@ def torchvision_archs() -> list[str]:
 
 @dataclass(frozen=True)
 class TorchvisionModel:
-    """One classifier of ``torchvision.models``.
+    """Any image classifier of torchvision: ``torchvision:resnet50``.
 
     Attributes:
         arch: its name there; the part after the colon.

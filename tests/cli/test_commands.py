@@ -97,7 +97,10 @@ def test_list_for_people():
     ("name", "fragments"),
     [
         ("grad_cam", ["explainers: grad_cam", "Selvaraju", "Σ_k w_k A_k", "Cost: 1 forward"]),
-        ("top_k", ["attacks: top_k", "top_k_intersection"]),
+        ("top_k", ["attacks: top_k", "top_k_intersection", "restarts: go all", "restarts: 1\n"]),
+        ("se_cnn", ["image_size: the size it is meant for", "Defaults:", "image_size: 28"]),
+        ("image_folder", ["path: required", "labels: null"]),
+        ("none", ["bit for bit"]),
         ("spearman", ["metrics: spearman"]),
         ("small_cnn", ["models: small_cnn"]),
         ("mnist_5k", ["data: mnist_5k"]),
