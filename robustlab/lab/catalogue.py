@@ -99,6 +99,8 @@ def _attack_path(explainer: Explainer) -> str:
 def describe(name: str) -> tuple[str, str]:
     """(title, text) of a component or experiment, wherever the name is found first.
 
+    Any ``torchvision:...`` or ``timm:...`` is told by its family.
+
     Raises:
         InvalidInput: nothing has that name.
     """
@@ -110,7 +112,11 @@ def describe(name: str) -> tuple[str, str]:
     if name in experiments() or name.endswith((".yaml", ".yml")):
         path = find_experiment(name)
         return f"experiment: {path}", path.read_text(encoding="utf-8").strip()
-    known = [n for table in tables().values() for n in table] + list(experiments())
+    family, colon, _ = name.partition(":")
+    if colon and family in ("torchvision", "timm"):
+        return describe(f"{family}:NAME")
+    known = {n for table in tables().values() for n in table} | set(experiments())
+    known |= {f"zoo:{net}" for net in zoo.zoo()}
     raise InvalidInput("name", f"nothing is called {name!r}", nearest(name, known))
 
 

@@ -103,6 +103,7 @@ def test_list_for_people():
         ("none", ["bit for bit"]),
         ("spearman", ["metrics: spearman"]),
         ("small_cnn", ["models: small_cnn"]),
+        ("torchvision:resnet50", ["models: torchvision:NAME", "arch: required"]),
         ("mnist_5k", ["data: mnist_5k"]),
         ("quickstart", ["quickstart.yaml", "# robustlab run quickstart", "question:", "smoke:"]),
     ],

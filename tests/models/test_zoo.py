@@ -41,6 +41,8 @@ def test_the_catalogue_names_every_one():
     title, text = describe("zoo:mnist_natural")
     assert title == "models: zoo:mnist_natural"
     assert json.loads(text) == zoo.card("mnist_natural")
+    with pytest.raises(InvalidInput, match="did you mean 'zoo:mnist_natural'"):
+        describe("zoo:mnist_naturel")
 
 
 @pytest.mark.parametrize(
