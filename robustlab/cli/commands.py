@@ -149,14 +149,10 @@ def evaluate(
 
     `--protocol attributional_robustness` is the one that the zoo is ranked by.
     """
-    from robustlab.data import is_folder
     from robustlab.lab.find import find_experiment
     from robustlab.lab.spec import load_spec
 
-    source = []
-    if data is not None:
-        named = {"name": "image_folder", "path": data} if is_folder(data) else {"name": data}
-        source = [f"data={json.dumps(named)}"]
+    source = [] if data is None else [f"data={json.dumps({'name': data})}"]
     choices = [f"models={json.dumps([{'name': model}])}", *source, *(set_ or [])]
     spec = load_spec(find_experiment(protocol), overrides=choices, smoke=smoke)
     safe = model.replace(":", "-").replace("/", "-")

@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Mapping
+from os.path import isdir
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,7 +20,7 @@ from robustlab.data.photos import Photos
 from robustlab.data.sampled import Fashion3k, Mnist1k
 from robustlab.data.torchvision_sets import Cifar10, Cifar100, FashionMnist, Mnist, Svhn
 
-__all__ = ["DATASETS", "Box", "Dataset", "from_tensors", "is_folder", "load"]
+__all__ = ["DATASETS", "Box", "Dataset", "from_tensors", "load", "what_is"]
 
 DATASETS: Final[Mapping[str, type[Source]]] = {
     "photos": Photos,
@@ -48,11 +49,7 @@ def load(name: str | Path, **options: Any) -> Dataset:
             wrong type or range, or files that are missing or broken.
         MissingDependency: the package that ships the data is not installed.
     """
-    kind = str(name)
-    if is_folder(name):
-        if "path" in options:
-            raise InvalidInput("image_folder.path", "the folder is already in the name")
-        kind, options = "image_folder", {**options, "path": name}
+    kind, options = what_is(name, options)
     source = build(DATASETS, "data", kind, options)
     try:
         return source.load()
@@ -60,10 +57,19 @@ def load(name: str | Path, **options: Any) -> Dataset:
         raise error.within(kind) from error.__cause__
 
 
-def is_folder(name: str | Path) -> bool:
-    """Whether this is a folder of pictures and not a data set's name: it is a path, has a slash
-    in it, or there is such a folder and no such data set.
+def what_is(name: str | Path, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """A data set's name and options; those of ``image_folder`` where ``name`` is a folder's.
+
+    That it is if it is a path, has a slash in it, or there is such a folder and no such data set.
+
+    Raises:
+        InvalidInput: the folder is given twice.
     """
-    if isinstance(name, Path) or "/" in str(name):
-        return True
-    return name not in DATASETS and Path(str(name)).is_dir()
+    text = str(name)
+    a_path = isinstance(name, Path) or "/" in text
+    # pathlib's raises at a name that is too long
+    if not a_path and (text in DATASETS or not isdir(text)):  # noqa: PTH112
+        return text, dict(options)
+    if "path" in options:
+        raise InvalidInput("image_folder.path", "the folder is already in the name")
+    return "image_folder", {"path": text, **options}

@@ -66,7 +66,7 @@ def _zoo() -> list[dict[str, Any]]:
 def card(section: str, name: str, cls: type) -> dict[str, Any]:
     """One component: what it is, its options with their defaults, and its promises."""
     entry: dict[str, Any] = {"name": name, "section": section, "summary": summary_of(cls)}
-    entry["options"] = {f.name: _default(f) for f in dataclasses.fields(cls) if f.init}
+    entry["options"] = _options(cls)
     for promise in ("differentiable", "higher_is_more_stable"):
         if hasattr(cls, promise):
             entry[promise] = getattr(cls, promise)
@@ -106,7 +106,7 @@ def describe(name: str) -> tuple[str, str]:
     """
     for section, table in tables().items():
         if name in table:
-            return f"{section}: {name}", _text(section, name, table[name])
+            return f"{section}: {name}", _text(table[name])
     if name.removeprefix("zoo:") in zoo.zoo():
         return f"models: {name}", json.dumps(zoo.card(name.removeprefix("zoo:")), indent=2)
     if name in experiments() or name.endswith((".yaml", ".yml")):
@@ -120,12 +120,11 @@ def describe(name: str) -> tuple[str, str]:
     raise InvalidInput("name", f"nothing is called {name!r}", nearest(name, known))
 
 
-def _text(section: str, name: str, cls: type) -> str:
+def _text(cls: type) -> str:
     """What a component says of itself, what it shares with others, and its defaults."""
     shared = (vars(base)["__doc__"] for base in cls.__mro__[1:] if _has_options(base))
     parts = [cleandoc(doc) for doc in (cls.__doc__ or "", *shared)]
-    options = card(section, name, cls)["options"]
-    if options:
+    if options := _options(cls):
         lines = (f"    {key}: {_yaml(value)}" for key, value in options.items())
         parts.append("\n".join(["Defaults:", *lines]))
     return "\n\n".join(parts)
@@ -139,6 +138,11 @@ def _has_options(base: type) -> bool:
 def _yaml(value: Any) -> str:
     """As an experiment's file would have it."""
     return value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
+
+
+def _options(cls: Any) -> dict[str, Any]:
+    """Option → default, as plain data."""
+    return {f.name: _default(f) for f in dataclasses.fields(cls) if f.init}
 
 
 def _default(option: dataclasses.Field[Any]) -> Any:

@@ -12,6 +12,7 @@ from robustlab.core.budget import Budget, parse_number
 from robustlab.core.errors import InvalidInput, nearest
 from robustlab.core.judge import Named
 from robustlab.core.saving import FORMATS, FileFormat
+from robustlab.data import what_is
 
 # YAML reads yes and on as true, which would silently become 1
 Whole = Annotated[int, Field(strict=True)]
@@ -45,6 +46,19 @@ class Choice(BaseModel):
     @property
     def shown(self) -> str:
         return self.label or self.name
+
+
+class DataChoice(Choice):
+    """Data by name, or a folder of pictures by its path, which is ``image_folder``."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_folder(cls, value: Any) -> Any:
+        raw = {"name": value} if isinstance(value, str) else value
+        if not isinstance(raw, dict) or not isinstance(raw.get("name"), str):
+            return value
+        name, options = what_is(raw["name"], {k: v for k, v in raw.items() if k != "name"})
+        return {"name": name, **options}
 
 
 def _listed(value: Any) -> Any:
@@ -85,7 +99,7 @@ class Course(_Strict):
     """
 
     objective: Choice = Choice(name="natural")
-    data: Choice
+    data: DataChoice
     images: Whole | None = Field(default=None, ge=1)
     held_out: Whole | None = Field(default=None, ge=1)
     start: str | None = None
@@ -229,7 +243,7 @@ class ExperimentSpec(_Strict):
     question: str
     models: tuple[ModelChoice, ...] = Field(min_length=1)
     training: dict[str, Any] = Field(default_factory=dict)
-    data: Choice
+    data: DataChoice
     images: Whole | None = Field(default=None, ge=1)
     chunk: Whole = Field(default=4, ge=1)
     explainers: tuple[ExplainerChoice, ...] = Field(min_length=1)

@@ -8,8 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from robustlab.models.any_size import AnySize
-
-_WIDTHS = (20, 40, 80)
+from robustlab.models.stage import WIDTHS, convolutions
 
 
 class AttentionBranch(nn.Module):
@@ -42,12 +41,13 @@ class AbnCnnNet(nn.Module):
 
     def __init__(self, in_channels: int = 1, classes: int = 10) -> None:
         super().__init__()
-        first, second, third = _WIDTHS
+        first, second, third = WIDTHS
         self.features = nn.Sequential(
-            _stage(in_channels, first, stride=2), _stage(first, second, stride=1)
+            nn.Sequential(*convolutions(in_channels, first, stride=2)),
+            nn.Sequential(*convolutions(first, second, stride=1)),
         )
         self.attention = AttentionBranch(second, classes)
-        self.perception = _stage(second, third, stride=2)
+        self.perception = nn.Sequential(*convolutions(second, third, stride=2))
         self.fc = nn.Linear(third, classes)
 
     def branches(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -60,17 +60,6 @@ class AbnCnnNet(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Logits ``[B, classes]`` of ``[B, in_channels, H, W]``, at least 4×4 pixels."""
         return self.branches(images)[1]
-
-
-def _stage(before: int, after: int, stride: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(before, after, 3, stride, padding=1, bias=False),
-        nn.BatchNorm2d(after),
-        nn.ReLU(),
-        nn.Conv2d(after, after, 3, padding=1, bias=False),
-        nn.BatchNorm2d(after),
-        nn.ReLU(),
-    )
 
 
 @dataclass(frozen=True)

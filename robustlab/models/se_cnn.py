@@ -8,8 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from robustlab.models.any_size import AnySize
-
-_WIDTHS = (20, 40, 80)
+from robustlab.models.stage import WIDTHS, convolutions
 
 
 class SqueezeExcitation(nn.Module):
@@ -36,7 +35,7 @@ class SeCnnNet(nn.Module):
 
     def __init__(self, in_channels: int = 1, classes: int = 10) -> None:
         super().__init__()
-        first, second, third = _WIDTHS
+        first, second, third = WIDTHS
         self.stage1 = _stage(in_channels, first, stride=2)
         self.stage2 = _stage(first, second, stride=1)
         self.stage3 = _stage(second, third, stride=2)
@@ -50,12 +49,7 @@ class SeCnnNet(nn.Module):
 
 def _stage(before: int, after: int, stride: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(before, after, 3, stride, padding=1, bias=False),
-        nn.BatchNorm2d(after),
-        nn.ReLU(),
-        nn.Conv2d(after, after, 3, padding=1, bias=False),
-        nn.BatchNorm2d(after),
-        nn.ReLU(),
+        *convolutions(before, after, stride),
         SqueezeExcitation(after),
     )
 

@@ -313,5 +313,5 @@ def test_evaluate_a_folder_of_pictures_and_skip_the_broken_one(tmp_path, picture
     with (tmp_path / "out" / "results.csv").open(newline="") as lines:
         rows = list(csv.DictReader(lines))
     assert {row["image_id"] for row in rows} == {"a.png", "c.png"}
-    assert {row["label"] for row in rows} == {"-1"}
+    assert {(row["data"], row["label"]) for row in rows} == {("image_folder", "-1")}
     assert "b.png" in (tmp_path / "out" / "experiment.json").read_text()

@@ -16,6 +16,7 @@ from robustlab.core.streaming import (
     input_gradient,
     logits_of,
     micro_batch,
+    run_model,
     sum_of_gradients,
 )
 from robustlab.explainers import build
@@ -315,3 +316,16 @@ def test_a_model_that_needs_plain_memory_gets_it():
     leaf = images.clone().requires_grad_()
     (plain,) = torch.autograd.grad(net(leaf)[:, 1].sum(), leaf)
     torch.testing.assert_close(input_gradient(net, images, torch.ones(3).long()), plain)
+
+
+def test_a_model_that_breaks_for_another_reason_is_not_called_again():
+    calls = []
+
+    class Breaking(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            calls.append(x)
+            raise RuntimeError("the accelerator is on fire")
+
+    with pytest.raises(RuntimeError, match="on fire"):
+        run_model(Breaking(), pictures())
+    assert len(calls) == 1

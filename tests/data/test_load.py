@@ -18,6 +18,8 @@ from robustlab.data.package_files import package_file
     [
         ("fotos", {}, "did you mean 'photos'"),
         (3, {}, "unknown name '3'"),
+        ("", {}, "unknown name ''"),  # and not the folder in which one stands
+        ("long" * 1000, {}, "unknown name 'longlong"),
         ("photos", {"sise": 64}, r"photos\.sise.*did you mean 'size'"),
         ("photos", {"size": 0}, r"photos\.size: must be at least 1"),
         ("photos", {"size": "large"}, r"photos\.size"),
@@ -26,6 +28,7 @@ from robustlab.data.package_files import package_file
         ("mnist", {}, r"mnist\.root.*needs this option"),
         ("image_folder", {"path": "/no/such"}, r"image_folder\.path: /no/such does not exist"),
         ("no/such", {}, r"image_folder\.path: no/such does not exist"),
+        (Path("missing"), {}, r"image_folder\.path: missing does not exist"),
         ("no/such", {"path": "x"}, r"image_folder\.path: the folder is already in the name"),
     ],
 )
@@ -43,7 +46,8 @@ def test_a_folder_is_its_own_name_unless_a_data_set_has_it(tmp_path, monkeypatch
         batch = data.load(name, size=5).batch()
         assert batch.ids == ("black.png",) and batch.images.shape == (1, 3, 5, 5)
     assert data.load("photos").batch(1).ids != ("black.png",)
-    assert data.is_folder("./photos") and not data.is_folder("photos")
+    assert data.what_is("./photos", {}) == ("image_folder", {"path": "./photos"})
+    assert data.what_is("photos", {"size": 5}) == ("photos", {"size": 5})
 
 
 def test_from_tensors_makes_a_batch():

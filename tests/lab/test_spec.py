@@ -128,6 +128,7 @@ def test_a_misspelt_key_or_name_is_located_and_guessed(changes, place, guess):
         ({"gallery": {"epsilon": "inf"}}, ["gallery.epsilon.0", "inf"]),
         ({"budgets": [{"epsilon": True}]}, ["budgets.0.epsilon", "True"]),
         ({"chunk": "8"}, ["chunk", "valid integer", "'8'"]),
+        ({"data": {"name": 3}}, ["data.name", "valid string", "got 3"]),
         ({"images": 0}, ["images", "0"]),
         ({"images": 1.5}, ["images", "1.5"]),
         ({"seeds": ["a"]}, ["seeds.0", "'a'"]),
@@ -347,6 +348,18 @@ def test_an_override_reaches_its_place_and_nothing_else(path, override, read, va
     key = override.partition("=")[0].partition(".")[0].strip()
     rest = {name for name in type(plain).model_fields if name != key}
     assert changed.model_dump(include=rest) == plain.model_dump(include=rest)
+
+
+def test_a_folder_of_pictures_is_data_by_its_path(path):
+    before, _, after = path.read_text().partition("data:\n  name: mnist_5k")
+    path.write_text(f"{before}data: ./mine{after}")
+    data = load_spec(path, overrides=["data.size=28"]).data
+    whole = {"name": "image_folder", "path": "./mine", "size": 28}
+    assert data == parse_spec(tiny.raw(data=whole)).data
+    assert (data.name, data.shown) == ("image_folder", "image_folder")
+    assert data.options == {"path": "./mine", "size": 28}
+    with pytest.raises(InvalidInput, match="data: the folder is already in the name"):
+        load_spec(path, overrides=["data.path=./other"])
 
 
 def test_an_option_for_data_given_by_its_bare_name(path):
